@@ -1,0 +1,144 @@
+"""ASE calculators: one for every model, and one class per family of networks."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.data import atomic_numbers
+
+from ase_matprop.errors import MatPropError, StructureError, UnknownElementError
+from ase_matprop.models import DEFAULT_MODEL, Predictions, Predictor, load_model
+from ase_matprop.models.registry import read_card
+
+
+class MatProp(Calculator):
+    """ASE calculator around a model of this package.
+
+    ``energy`` is the predicted energy per atom (for the default model the formation energy) times the number of atoms, in
+    eV per cell; ``free_energy`` equals ``energy``.  A network on descriptors has no forces: asking for them raises ASE's
+    ``PropertyNotImplementedError``.  A model whose property is no energy declares no ASE property; its value is in
+    :attr:`predictions`.
+
+    Args:
+        model: name of a shipped model, or path of a model folder.
+        device: torch device on which the network is evaluated.
+        reference_energies: energy per atom of each element's reference state in eV.  If given, the energy of the elements in
+            the cell is added, so that ``energy`` is a total energy on the scale of the references.
+
+    Attributes:
+        predictions: everything of the last calculation that has no place in ASE's results (unit, ensemble spread, value per
+            atom), as :class:`~ase_matprop.models.Predictions` with one row; None before the first one.
+
+    Raises:
+        UnknownNameError: if there is no such model.
+        ArtefactError: if the model folder is incomplete or was altered.
+    """
+
+    name = "matprop"
+    ignored_changes: ClassVar[set[str]] = {"initial_magmoms", "initial_charges"}
+
+    #: networks that the class accepts; None for all
+    networks: ClassVar[frozenset[str] | None] = None
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] = DEFAULT_MODEL,
+        device: str = "cpu",
+        reference_energies: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.predictions: Predictions | None = None
+        self._predictor: Predictor | None = None
+        parameters = {
+            "model": os.fspath(model),
+            "device": device,
+            "reference_energies": None if reference_energies is None else _check_references(reference_energies),
+        }
+        super().__init__(**parameters, **kwargs)
+
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Change parameters; the next calculation uses them."""
+        unknown = sorted(set(kwargs) - {"model", "device", "reference_energies"})
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no parameter {unknown[0]!r}")
+        changed = super().set(**kwargs)
+        if changed:
+            self.reset()
+            self.predictions = None
+            self._predictor = None
+            card = read_card(self.parameters["model"])
+            if self.networks is not None and card.network.name not in self.networks:
+                raise MatPropError(
+                    f"the model {card.name} is a network of the kind {card.network.name!r}, "
+                    f"{type(self).__name__} takes {', '.join(sorted(self.networks))}; use MatProp({card.name!r})"
+                )
+            self.implemented_properties = ["energy", "free_energy"] if card.material_property.is_energy else []
+        return changed
+
+    @property
+    def predictor(self) -> Predictor:
+        """The loaded model; it is loaded at the first use, and again after the calculator was pickled or copied."""
+        if self._predictor is None:
+            self._predictor = load_model(self.parameters["model"], device=self.parameters["device"])
+        return self._predictor
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Predict for ``atoms`` and fill all results in one evaluation.
+
+        Raises:
+            StructureError: if the structure cannot be used.
+            UnknownElementError: if it has an element that the model never saw, or that has no reference energy.
+        """
+        super().calculate(atoms, list(properties), list(system_changes))
+        predictions = self.predictor.predict([self.atoms])
+        (error,) = predictions.errors
+        if error is not None:
+            raise (UnknownElementError if "never saw" in error else StructureError)(error)
+        self.predictions = predictions
+        if not self.predictor.card.material_property.is_energy:
+            return
+        value = float(predictions.values[0])
+        energy = value * len(self.atoms) if self.predictor.card.per_atom else value
+        energy += self._reference_energy(self.atoms)
+        self.results = {"energy": energy, "free_energy": energy}
+
+    def _reference_energy(self, atoms: Atoms) -> float:
+        references = self.parameters["reference_energies"]
+        if references is None:
+            return 0.0
+        symbols = atoms.get_chemical_symbols()
+        missing = sorted(set(symbols) - set(references))
+        if missing:
+            raise UnknownElementError(f"reference_energies has no entry for {', '.join(missing)}; add the energy per atom in eV")
+        return math.fsum(references[symbol] for symbol in symbols)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_predictor": None}
+
+
+class IRNet(MatProp):
+    """Calculator for IRNet, SRNet and plain networks on feature vectors (Jha et al., doi:10.1038/s41598-021-83193-1)."""
+
+    name = "irnet"
+    networks = frozenset({"irnet"})
+
+
+def _check_references(references: Mapping[str, float]) -> dict[str, float]:
+    checked = {}
+    for symbol, energy in references.items():
+        if symbol not in atomic_numbers or not isinstance(energy, int | float) or not math.isfinite(energy):
+            raise MatPropError(
+                f"reference_energies must map element symbols to energies per atom in eV. Got {symbol!r}: {energy!r}."
+            )
+        checked[symbol] = float(energy)
+    return checked

@@ -1,0 +1,384 @@
+"""The command line: ``matprop predict | featurize | models | train``."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import ase_matprop
+from ase_matprop.errors import ArtefactError, MatPropError
+from ase_matprop.table_files import TableFile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ase_matprop.models import ModelCard
+    from ase_matprop.structures import StructureEntry
+
+app = typer.Typer(
+    help="Predict properties of crystals with neural networks.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models_app = typer.Typer(help="List, describe and check models.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+_SHOWN_ROWS = 50  # of a table on a terminal; the file of --output has all
+_FEW = 20  # structures; below, no progress bar
+_DATA_VARIABLE = "MATPROP_DATA"
+
+Inputs = Annotated[list[str], typer.Argument(help="Structure files, folders or quoted glob patterns.", show_default=False)]
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="Name of a shipped model, or path of a model folder.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="File to write, ending in .csv, .json or .parquet.", show_default=False)
+]
+JobsOption = Annotated[int, typer.Option("--jobs", "-j", help="Processes for the descriptor; -1 for one per core.")]
+BatchOption = Annotated[int, typer.Option(help="Structures held and evaluated together.", min=1)]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"ase_matprop {ase_matprop.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done, to standard error.")] = False,
+) -> None:
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+
+
+@app.command()
+def predict(
+    inputs: Inputs,
+    model: ModelOption = "irnet17-mp",
+    output: OutputOption = None,
+    jobs: JobsOption = 1,
+    device: Annotated[str, typer.Option(help="Torch device of the network, such as cpu or cuda.")] = "cpu",
+    batch_size: BatchOption = 256,
+    unit: Annotated[
+        str | None, typer.Option(help="Unit of the values, such as meV/atom or kJ/mol-atom.", show_default=False)
+    ] = None,
+) -> None:
+    """Predict a property of every structure in files and folders.
+
+    Examples:
+
+        matprop predict POSCAR other.cif folder/
+
+        matprop predict "runs/*/CONTCAR" --output energies.csv --jobs 2
+
+    On a terminal the result is a table, in a pipe it is CSV.  Exit code 1: at least one input failed.
+    """
+    with _clean_errors():
+        from ase_matprop.models import load_model
+        from ase_matprop.structures import iter_structures
+
+        _check_output(output, inputs)
+        predictor = load_model(model, device=device)
+        blocks = (
+            (part.to_unit(unit) if unit else part).to_frame()
+            for part in predictor.iter_batches(iter_structures(inputs), batch_size=batch_size, n_jobs=jobs)
+        )
+        _finish(_write(blocks, output, show=_show_predictions))
+
+
+@app.command()
+def featurize(
+    inputs: Inputs,
+    descriptor: Annotated[
+        str, typer.Option("--descriptor", "-d", help="ward2017, structure, composition, fractions, or several joined by +.")
+    ] = "ward2017",
+    output: OutputOption = None,
+    jobs: JobsOption = 1,
+    batch_size: BatchOption = 256,
+) -> None:
+    """Compute a descriptor of every structure in files and folders.
+
+    Example:
+
+        matprop featurize folder/ --descriptor ward2017 --output features.parquet
+    """
+    with _clean_errors():
+        from ase_matprop.descriptors.registry import get_descriptor
+        from ase_matprop.structures import iter_structures
+
+        _check_output(output, inputs)
+        chosen = get_descriptor(descriptor)
+
+        def block(batch: list[StructureEntry]) -> pd.DataFrame:
+            import numpy as np
+            import pandas as pd
+
+            rows = [row for row, entry in enumerate(batch) if entry.atoms is not None]
+            features = np.full((len(batch), len(chosen.labels)), np.nan)
+            errors = [entry.error for entry in batch]
+            if rows:
+                features[rows], reasons = chosen.compute([batch[row].atoms for row in rows], n_jobs=jobs)
+                for row, reason in zip(rows, reasons, strict=True):
+                    errors[row] = reason
+            frame = pd.DataFrame(features, columns=list(chosen.labels))
+            frame.insert(0, "name", [entry.name for entry in batch])
+            frame["error"] = pd.Series(errors, dtype=object)
+            return frame
+
+        blocks = (block(batch) for batch in _batched(iter_structures(inputs), batch_size))
+        _finish(_write(blocks, output, show=_show_features))
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe of the training run (TOML).", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.", show_default=False)],
+    data_dir: Annotated[
+        Path, typer.Option(envvar=_DATA_VARIABLE, help="Folder to which the recipe's data file is relative.")
+    ] = Path("."),
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Folder of cached features; 'cache' beside the output by default.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
+) -> None:
+    """Train a network from a recipe; the run's folder gets the model, its card, history and figures.
+
+    Example:
+
+        matprop train recipes/irnet17-mp.toml --data-dir ../shared/data --output runs/irnet17-mp
+    """
+    with _clean_errors():
+        from ase_matprop.training.run import train as run
+
+        interactive = sys.stderr.isatty()
+        with _progress("features", transient=False) as advance:
+            result = run(
+                recipe,
+                data_dir=data_dir,
+                output=output,
+                cache_dir=cache_dir,
+                resume=resume,
+                device=device,
+                progress_bar=interactive,
+                feature_progress=advance,
+            )
+        _print_card(result.card)
+        typer.echo(f"\nModel folder: {result.model_folder}")
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """List the shipped models with their measured errors."""
+    with _clean_errors():
+        from ase_matprop.models import list_models
+        from ase_matprop.models.registry import read_card
+
+        cards = [read_card(name) for name in list_models()]
+        if not sys.stdout.isatty():
+            typer.echo("name,property,unit,test_mae,test_rows,elements")
+            for card in cards:
+                test = card.errors["test"]
+                typer.echo(f"{card.name},{card.property},{card.unit},{test.mae:.4f},{test.n},{len(card.elements)}")
+            return
+        table = Table("model", "property", "unit", "test MAE", "test rows", "elements", "description")
+        for card in cards:
+            test = card.errors["test"]
+            numbers = (f"{test.mae:.4f}", str(test.n), str(len(card.elements)))
+            table.add_row(card.name, card.property, card.unit, *numbers, card.description)
+        Console().print(table)
+
+
+@models_app.command("info")
+def models_info(
+    model: Annotated[str, typer.Argument(help="Name of a shipped model, or path of a model folder.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole card as JSON.")] = False,
+) -> None:
+    """Show the card of a model."""
+    with _clean_errors():
+        from ase_matprop.models.registry import read_card
+
+        card = read_card(model)
+        if as_json:
+            typer.echo(card.model_dump_json(indent=2))
+        else:
+            _print_card(card)
+
+
+@models_app.command("verify")
+def models_verify(
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Names or model folders; all shipped models by default.", show_default=False)
+    ] = None,
+) -> None:
+    """Check that model folders are complete and unaltered: hash of the weights, shapes, card."""
+    with _clean_errors():
+        from ase_matprop.models import artefact, list_models
+        from ase_matprop.models.registry import find_model
+
+        failed = False
+        for name in models or list_models():
+            try:
+                loaded = artefact.load(find_model(name))
+                typer.echo(f"{name}: ok (sha256 {loaded.card.weights.sha256[:16]})")
+            except (ArtefactError, LookupError) as error:
+                failed = True
+                typer.echo(f"{name}: {error}", err=True)
+        if failed:
+            raise typer.Exit(1)
+
+
+def _print_card(card: ModelCard) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    facts = Table.grid(padding=(0, 2))
+    rows = card.training_set.rows
+    entry = card.material_property
+    facts.add_row("model", card.name)
+    facts.add_row("", escape(card.description))
+    facts.add_row("property", f"{entry.name} in {card.unit}; {entry.convention}")
+    settings = ", ".join(f"{key}={value}" for key, value in card.network.settings.items())
+    network = f"{card.network.n_members} x {card.network.name} ({settings}), {card.network.n_parameters:,} parameters"
+    facts.add_row("network", network)
+    facts.add_row("descriptor", f"{card.descriptor.name} (version {card.descriptor.version}), {card.network.n_inputs} features")
+    facts.add_row("training set", f"{card.training_set.name} ({card.training_set.licence})")
+    facts.add_row("rows", ", ".join(f"{name} {n}" for name, n in rows.items()))
+    facts.add_row("split", ", ".join(f"{key} {value}" for key, value in card.training_set.split.items()))
+    facts.add_row("elements", f"{len(card.elements)}: {' '.join(card.elements)}")
+    for note in card.notes:
+        facts.add_row("note", escape(note))
+    for citation in card.citation:
+        facts.add_row("cite", escape(citation))
+    facts.add_row("weights", f"{card.weights.dtype}, sha256 {card.weights.sha256[:16]}..., made {card.created}")
+    console.print(facts)
+    errors = Table("errors on", "rows", "MAE", "median", "90th percentile", "RMSE", title=f"absolute errors in {card.unit}")
+    for name, summary in (card.errors | {f"test: {k}": v for k, v in card.test_errors_by_group.items()}).items():
+        values = (summary.mae, summary.median, summary.percentile_90, summary.rmse)
+        errors.add_row(name, str(summary.n), *(f"{value:.4f}" for value in values))
+    console.print(errors)
+
+
+@contextlib.contextmanager
+def _clean_errors() -> Iterator[None]:
+    """Print errors of this package as one line, without a traceback; exit code 2."""
+    try:
+        yield
+    except MatPropError as error:
+        typer.echo(f"matprop: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("matprop: interrupted", err=True)
+        raise typer.Exit(130) from None
+
+
+def _check_output(output: Path | None, inputs: Iterable[str]) -> None:
+    if output is not None and any(Path(name).resolve() == output.resolve() for name in inputs):
+        raise MatPropError(f"the output {output} is one of the inputs; choose another name")
+
+
+def _batched(entries: Iterable[StructureEntry], size: int) -> Iterator[list[StructureEntry]]:
+    batch: list[StructureEntry] = []
+    for entry in entries:
+        batch.append(entry)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+@contextlib.contextmanager
+def _progress(label: str, *, transient: bool = True) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a function (done, total) that draws a bar on a terminal, once there is more than a few to do."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=transient)
+    task = bar.add_task(label, total=None)
+    shown = sys.stderr.isatty()
+
+    def advance(done: int, total: int | None = None) -> None:
+        if shown and max(done, total or 0) > _FEW and not bar.finished:
+            bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield advance
+    finally:
+        bar.stop()
+
+
+def _write(
+    blocks: Iterable[pd.DataFrame], output: Path | None, *, show: Callable[[pd.DataFrame], None]
+) -> list[tuple[str, str]]:
+    """Write the blocks as they come; return name and reason of the failed rows."""
+    import pandas as pd
+
+    failures: list[tuple[str, str]] = []
+    kept: list[pd.DataFrame] = []
+    n_rows = 0
+    to_terminal = output is None and sys.stdout.isatty()
+    with TableFile(output) if output is not None else contextlib.nullcontext() as file, _progress("structures") as advance:
+        for frame in blocks:
+            bad = frame["error"].notna()
+            failures += list(zip(frame.loc[bad, "name"], frame.loc[bad, "error"], strict=True))
+            if file is not None:
+                file.write(frame)
+            elif not to_terminal:
+                typer.echo(frame.to_csv(index=False, header=n_rows == 0), nl=False)
+            if n_rows < _SHOWN_ROWS:
+                kept.append(frame.head(_SHOWN_ROWS - n_rows))
+            n_rows += len(frame)
+            advance(n_rows, None)
+    if to_terminal and kept:
+        show(pd.concat(kept))
+        if n_rows > _SHOWN_ROWS:
+            typer.echo(f"... and {n_rows - _SHOWN_ROWS} more rows; write all of them with --output FILE")
+    if output is not None:
+        typer.echo(f"{n_rows} rows in {output}, {len(failures)} of them failed", err=True)
+    return failures
+
+
+def _finish(failures: list[tuple[str, str]]) -> None:
+    if not failures:
+        return
+    typer.echo(f"{len(failures)} input{'s' if len(failures) > 1 else ''} failed:", err=True)
+    for name, reason in failures:
+        typer.echo(f"  {reason if reason.startswith(name) else f'{name}: {reason}'}", err=True)
+    raise typer.Exit(1)
+
+
+def _show_predictions(frame: pd.DataFrame) -> None:
+    column = frame.columns[3]
+    unit = frame["unit"].iloc[0]
+    spread = "spread" in frame
+    table = Table("structure", "formula", "atoms", *([f"{column} ({unit})"]), *(["spread"] if spread else []))
+    for row in frame.to_dict("records"):
+        if row["error"] is not None:
+            table.add_row(escape(row["name"]), row["formula"], "", "[red]failed[/red]", *([""] if spread else []))
+            continue
+        values = [f"{row[column]:.4f}", *([f"{row['spread']:.4f}"] if spread else [])]
+        table.add_row(escape(row["name"]), row["formula"], str(row["n_atoms"]), *values)
+    console = Console()
+    console.print(table)
+    console.print(f"model {frame['model'].iloc[0]}", highlight=False)
+
+
+def _show_features(frame: pd.DataFrame) -> None:
+    columns = [name for name in frame.columns if name not in ("name", "error")]
+    shown = [*columns[:4], columns[-1]] if len(columns) > 5 else columns
+    table = Table("structure", *shown)
+    for row in frame.to_dict("records"):
+        table.add_row(escape(row["name"]), *(f"{row[name]:.5g}" for name in shown))
+    console = Console()
+    console.print(table)
+    console.print(f"{len(columns)} features; write all of them with --output FILE", highlight=False)
+

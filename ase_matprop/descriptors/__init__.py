@@ -1,0 +1,1 @@
+"""Descriptors: structures in, arrays out.  Nothing in this layer knows a network."""

@@ -1,0 +1,143 @@
+"""Descriptors by name, and their combination: ``get_descriptor("ward2017+fractions")``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from ase_matprop.errors import unknown_name
+
+FloatArray = NDArray[np.float64]
+Features = tuple[FloatArray, list[str | None]]
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """A function from structures to feature vectors, with the names of the features.
+
+    Attributes:
+        name: name in cards, recipes and on the command line.
+        version: raised whenever the numbers change, so that weights never meet features of another kind.
+        labels: names of the features.
+        needs_structure: False if the composition alone decides.
+    """
+
+    name: str
+    version: int
+    labels: tuple[str, ...]
+    needs_structure: bool
+    _function: Callable[[Sequence[Atoms]], Features]
+
+    def compute(self, structures: Sequence[Atoms], *, n_jobs: int = 1) -> Features:
+        """Compute the features of a batch.
+
+        Args:
+            structures: structures that passed :func:`ase_matprop.structures.as_atoms`.
+            n_jobs: number of processes; -1 for one per core.
+
+        Returns:
+            Features of shape (n, n_features), NaN in the rows that have none, and n entries of None or the reason.
+        """
+        if n_jobs == 1 or len(structures) < 2:
+            return self._function(structures)
+        import joblib  # only needed here, and slow to import
+
+        n_chunks = min(len(structures), 4 * joblib.effective_n_jobs(n_jobs))
+        bounds = np.linspace(0, len(structures), n_chunks + 1).astype(int)
+        parts = joblib.Parallel(n_jobs=n_jobs)(
+            joblib.delayed(_compute_part)(self.name, list(structures[start:stop]))
+            for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+        )
+        return np.concatenate([features for features, _ in parts]), [error for _, part in parts for error in part]
+
+
+def _compute_part(name: str, structures: list[Atoms]) -> Features:
+    return get_descriptor(name).compute(structures)
+
+
+def amounts_of(structures: Sequence[Atoms]) -> list[Mapping[int, float]]:
+    """Return the compositions of structures as atomic number -> number of atoms."""
+    return [dict(Counter(atoms.numbers.tolist())) for atoms in structures]
+
+
+def get_descriptor(name: str) -> Descriptor:
+    """Return the descriptor called ``name``; several names joined by ``+`` give their features side by side.
+
+    Names: ``ward2017`` (271 features: 126 of the structure, 145 of the composition), ``composition`` (145),
+    ``structure`` (126), ``fractions`` (86).
+
+    Raises:
+        UnknownNameError: if one of the names does not exist.
+    """
+    parts = [_single(part.strip()) for part in name.split("+")]
+    if len(parts) == 1:
+        return parts[0]
+
+    def compute(structures: Sequence[Atoms]) -> Features:
+        results = [part.compute(structures) for part in parts]
+        errors = [next((error for error in row if error), None) for row in zip(*(r[1] for r in results), strict=True)]
+        features = np.column_stack([features for features, _ in results])
+        features[[error is not None for error in errors]] = np.nan
+        return features, errors
+
+    return Descriptor(
+        name="+".join(part.name for part in parts),
+        version=max(part.version for part in parts),
+        labels=tuple(label for part in parts for label in part.labels),
+        needs_structure=any(part.needs_structure for part in parts),
+        _function=compute,
+    )
+
+
+def _ward2017() -> Descriptor:
+    from ase_matprop.descriptors import ward2017
+
+    return Descriptor("ward2017", 1, tuple(ward2017.feature_labels()), True, ward2017.compute)
+
+
+def _structure() -> Descriptor:
+    from ase_matprop.descriptors import ward2017
+
+    def compute(structures: Sequence[Atoms]) -> Features:
+        features, errors = ward2017.compute(structures)
+        return features[:, : ward2017.N_STRUCTURE], errors
+
+    return Descriptor("structure", 1, tuple(ward2017.structure_labels()), True, compute)
+
+
+def _composition() -> Descriptor:
+    from ase_matprop.descriptors import composition
+
+    def compute(structures: Sequence[Atoms]) -> Features:
+        return composition.compute_amounts(amounts_of(structures))
+
+    return Descriptor("composition", 1, tuple(composition.feature_labels()), False, compute)
+
+
+def _fractions() -> Descriptor:
+    from ase_matprop.descriptors import fractions
+
+    def compute(structures: Sequence[Atoms]) -> Features:
+        return fractions.compute_amounts(amounts_of(structures))
+
+    return Descriptor("fractions", 1, tuple(fractions.feature_labels()), False, compute)
+
+
+DESCRIPTORS: dict[str, Callable[[], Descriptor]] = {
+    "ward2017": _ward2017,
+    "structure": _structure,
+    "composition": _composition,
+    "fractions": _fractions,
+}
+
+
+def _single(name: str) -> Any:
+    if name not in DESCRIPTORS:
+        raise unknown_name("descriptor", name, DESCRIPTORS)
+    return DESCRIPTORS[name]()

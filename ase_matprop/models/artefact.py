@@ -1,0 +1,168 @@
+"""A model on disk: a folder with ``card.json`` and ``weights.safetensors``, nothing pickled."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from ase_matprop.errors import ArtefactError
+from ase_matprop.models.card import ModelCard, WeightsSpec
+from ase_matprop.networks import build_network
+from ase_matprop.networks.ensemble import Ensemble
+
+_NETWORK = "network."
+_SCALER_MEAN, _SCALER_SCALE = "scaler.mean", "scaler.scale"
+_TARGET_OFFSET, _TARGET_SCALE = "target.offset", "target.scale"
+PRECISIONS = {"float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Standardisation of features, fitted on training rows: ``(x - mean) / scale``, clipped to ``+-clip``.
+
+    A feature that is constant in training has scale 1.
+    """
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    clip: float | None = None
+
+    @classmethod
+    def fit(cls, features: NDArray[np.float64], clip: float | None = None) -> Scaler:
+        """Fit mean and standard deviation of each column of ``features``, shape (n, n_features)."""
+        scale = features.std(axis=0)
+        return cls(features.mean(axis=0), np.where(scale > 1e-8, scale, 1.0), clip)
+
+    def transform(self, features: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return the network's inputs, shape (n, n_features)."""
+        scaled = (features - self.mean) / self.scale
+        return (scaled if self.clip is None else np.clip(scaled, -self.clip, self.clip)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class TargetTransform:
+    """What turns the network's output into the property: ``offset + scale * output``, in float64."""
+
+    offset: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    def inverse(self, output: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return values in the property's unit from network outputs of shape (..., n_outputs)."""
+        return self.offset + self.scale * output
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A card with the weights that belong to it."""
+
+    card: ModelCard
+    network: Ensemble
+    scaler: Scaler
+    target: TargetTransform
+
+
+def build_ensemble(card: ModelCard) -> Ensemble:
+    """Return the untrained network of a card."""
+    spec = card.network
+    return Ensemble(build_network(spec.name, spec.n_inputs, spec.n_outputs, spec.settings) for _ in range(spec.n_members))
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def save(folder: Path, card: ModelCard, network: nn.Module, scaler: Scaler, target: TargetTransform) -> ModelCard:
+    """Write a model folder and return its card, completed with the hash of the weights.
+
+    Weights are stored in the precision that ``card.weights.dtype`` names, scaler and target transform in float64.
+    """
+    precision = PRECISIONS[card.weights.dtype]
+    tensors = {
+        _NETWORK + name: tensor.detach().cpu().to(precision if tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    for name, array in (
+        (_SCALER_MEAN, scaler.mean),
+        (_SCALER_SCALE, scaler.scale),
+        (_TARGET_OFFSET, target.offset),
+        (_TARGET_SCALE, target.scale),
+    ):
+        tensors[name] = torch.from_numpy(np.atleast_1d(np.asarray(array, dtype=np.float64)))
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ArtefactError(f"the tensor {name} has values that are not finite in {card.weights.dtype}; save as float32")
+    folder.mkdir(parents=True, exist_ok=True)
+    data = save_tensors(tensors)
+    (folder / card.weights.file).write_bytes(data)
+    weights = WeightsSpec(
+        file=card.weights.file, sha256=hashlib.sha256(data).hexdigest(), dtype=card.weights.dtype
+    )
+    card = card.model_copy(update={"weights": weights})
+    card.write(folder)
+    return card
+
+
+def read_weights(folder: Path, card: ModelCard) -> dict[str, Tensor]:
+    """Read the tensors of a model folder, after a check of their SHA-256 against the card.
+
+    Raises:
+        ArtefactError: if the file is missing, was altered or is incomplete.
+    """
+    path = folder / card.weights.file
+    if path.parent != folder:
+        raise ArtefactError(f"{folder}: the card names weights outside of the model folder ({card.weights.file})")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ArtefactError(f"the weights {path} cannot be read ({error.strerror}); get the model folder again") from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != card.weights.sha256:
+        raise ArtefactError(
+            f"the weights {path} are corrupted or altered: their SHA-256 is {found[:12]}..., the card says "
+            f"{card.weights.sha256[:12]}...; get the model folder again"
+        )
+    try:
+        return load_tensors(data)
+    except SafetensorError as error:
+        raise ArtefactError(f"the weights {path} are no safetensors file: {error}") from None
+
+
+def load(folder: Path) -> Artefact:
+    """Load a model folder: network in evaluation mode and float32, transforms in float64.
+
+    Raises:
+        ArtefactError: if the folder is incomplete, was altered, or its tensors do not fit the network of the card.
+    """
+    card = ModelCard.read(folder)
+    tensors = read_weights(folder, card)
+    try:
+        network = build_ensemble(card)
+        state = {
+            name.removeprefix(_NETWORK): tensor.float() if tensor.is_floating_point() else tensor
+            for name, tensor in tensors.items()
+            if name.startswith(_NETWORK)
+        }
+        missing, unexpected = network.load_state_dict(state, strict=False)
+        missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+        if missing or unexpected:
+            raise ValueError(f"missing tensors {missing[:3]}, unexpected tensors {unexpected[:3]}")
+        scaler = Scaler(tensors[_SCALER_MEAN].numpy(), tensors[_SCALER_SCALE].numpy(), card.descriptor.clip)
+        target = TargetTransform(tensors[_TARGET_OFFSET].numpy(), tensors[_TARGET_SCALE].numpy())
+        sizes = {scaler.mean.shape, scaler.scale.shape, (card.network.n_inputs,), (len(card.descriptor.labels),)}
+        if len(sizes) != 1:
+            raise ValueError(f"scaler, feature labels and network inputs differ in length: {sorted(sizes)}")
+    except (RuntimeError, ValueError, KeyError, LookupError) as error:
+        raise ArtefactError(f"the weights in {folder} do not fit the network of their card: {error}") from None
+    return Artefact(card, network.eval(), scaler, target)

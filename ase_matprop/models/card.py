@@ -1,0 +1,145 @@
+"""The model card: everything that a user, and the predictor, must know of a set of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ase_matprop.errors import ArtefactError
+from ase_matprop.properties import MaterialProperty, get_property
+
+FORMAT_VERSION = 1
+CARD_FILE = "card.json"
+WEIGHTS_FILE = "weights.safetensors"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkSpec(_Part):
+    """The network: its name in :data:`ase_matprop.networks.NETWORKS`, its sizes and the number of ensemble members."""
+
+    name: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    n_inputs: int
+    n_outputs: int = 1
+    n_members: int = 1
+    n_parameters: int
+
+
+class DescriptorSpec(_Part):
+    """The descriptor, and how its features are prepared: standardised, then clipped to +-``clip`` standard deviations."""
+
+    name: str
+    version: int
+    labels: list[str]
+    clip: float | None = None
+
+
+class ErrorSummary(_Part):
+    """Absolute errors on one set, in the unit of the property."""
+
+    n: int
+    mae: float
+    median: float
+    percentile_90: float
+    rmse: float
+
+
+class TrainingSet(_Part):
+    """Where the data came from and how they were split."""
+
+    name: str
+    licence: str
+    citation: str
+    source: str
+    rows: dict[str, int]
+    split: dict[str, Any]
+    outliers_removed: int = 0
+    rows_without_features: dict[str, str] = Field(default_factory=dict)
+
+
+class WeightsSpec(_Part):
+    """The file of the weights; ``sha256`` is checked whenever it is loaded."""
+
+    file: str = WEIGHTS_FILE
+    sha256: str
+    dtype: str
+
+
+class ModelCard(_Part):
+    """What a set of weights is, what it was trained on, and how wrong it is.
+
+    Attributes:
+        property: a name of the table in :mod:`ase_matprop.properties`.
+        elements: symbols of the elements that occur in the training rows.
+        errors: measured errors by set (``train``, ``validation``, ``test``); ``test`` rows were never used in training
+            or tuning.
+        test_errors_by_group: errors on parts of the test set, such as ``"oxides"`` or ``"3 elements"``.
+        recipe: the recipe of the training run, as it was read.
+    """
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    description: str
+    property: str
+    unit: str
+    per_atom: bool
+    network: NetworkSpec
+    descriptor: DescriptorSpec
+    elements: list[str]
+    training_set: TrainingSet
+    errors: dict[str, ErrorSummary]
+    test_errors_by_group: dict[str, ErrorSummary] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
+    citation: list[str]
+    recipe: dict[str, Any]
+    code_version: str
+    created: str
+    weights: WeightsSpec
+
+    @property
+    def material_property(self) -> MaterialProperty:
+        """The entry of the property table."""
+        return get_property(self.property)
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelCard:
+        """Read the card of a model folder.
+
+        Raises:
+            ArtefactError: if there is none, or it is not a card that this version understands.
+        """
+        path = folder / CARD_FILE
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ArtefactError(f"{folder} is no model folder: {CARD_FILE} cannot be read ({error.strerror})") from None
+        try:
+            card = cls.model_validate_json(text)
+            get_property(card.property)
+        except (ValidationError, LookupError) as error:
+            reason = describe_validation(error) if isinstance(error, ValidationError) else str(error)
+            raise ArtefactError(f"{path} is no valid model card: {reason}") from None
+        if card.format_version > FORMAT_VERSION:
+            raise ArtefactError(
+                f"{path} has format version {card.format_version}, this version of ase_matprop reads up to "
+                f"{FORMAT_VERSION}; upgrade with: pip install -U ase-matprop"
+            )
+        return card
+
+    def write(self, folder: Path) -> None:
+        """Write the card into a model folder."""
+        (folder / CARD_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def describe_validation(error: ValidationError) -> str:
+    """Return pydantic's findings in one line, each with the name of the field."""
+    findings = []
+    for entry in error.errors():
+        where = ".".join(str(part) for part in entry["loc"]) or "document"
+        findings.append(f"{where}: {entry['msg'][0].lower()}{entry['msg'][1:]}")
+    return "; ".join(findings)

@@ -1,0 +1,92 @@
+"""What a prediction returns: one row per input, with a value or the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ase_matprop.units import conversion_factor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predicted values, one row per input and in the order of the inputs.
+
+    Attributes:
+        values: predicted values in ``unit``, NaN where there is none, shape (n,).
+        unit: unit of ``values`` and ``spread``.
+        errors: None or the reason why there is no value, one entry per row.
+        property: name of the property (see :mod:`ase_matprop.properties`).
+        model: name of the model.
+        names: where each input came from: a file, or a label or index of an object.
+        formulas: chemical formulas (Hill order), empty where the input could not be read.
+        n_atoms: number of atoms of each input, 0 where it could not be read, shape (n,).
+        spread: standard deviation over the members of the model's ensemble, shape (n,); None for a single network.
+    """
+
+    values: NDArray[np.float64]
+    unit: str
+    errors: list[str | None]
+    property: str
+    model: str
+    names: list[str] = field(default_factory=list)
+    formulas: list[str] = field(default_factory=list)
+    n_atoms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    spread: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def n_failed(self) -> int:
+        """Number of rows without a value."""
+        return sum(error is not None for error in self.errors)
+
+    def to_unit(self, unit: str) -> Predictions:
+        """Return the same predictions in another unit, such as ``"kJ/mol-atom"``.
+
+        Raises:
+            UnknownNameError: if the unit is not known or of another dimension.
+        """
+        factor = conversion_factor(self.unit, unit)
+        spread = None if self.spread is None else self.spread * factor
+        return replace(self, values=self.values * factor, unit=unit, spread=spread)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with the columns name, formula, n_atoms, <property>, unit, (spread), model and error."""
+        import pandas as pd
+
+        columns = {
+            "name": self.names,
+            "formula": self.formulas,
+            "n_atoms": self.n_atoms,
+            self.property: self.values,
+            "unit": self.unit,
+            **({} if self.spread is None else {"spread": self.spread}),
+            "model": self.model,
+            "error": self.errors,
+        }
+        frame = pd.DataFrame(columns, index=pd.RangeIndex(len(self)))
+        return frame.astype({"error": object}).where(frame.notna() | (frame.columns != "error"), None)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
+        """Join predictions of one model; at least one part."""
+        first = parts[0]
+        spreads = [part.spread for part in parts if part.spread is not None]
+        return replace(
+            first,
+            values=np.concatenate([part.values for part in parts]),
+            errors=[error for part in parts for error in part.errors],
+            names=[name for part in parts for name in part.names],
+            formulas=[formula for part in parts for formula in part.formulas],
+            n_atoms=np.concatenate([part.n_atoms for part in parts]),
+            spread=np.concatenate(spreads) if spreads else None,
+        )

@@ -1,0 +1,63 @@
+"""The properties that models predict: names, units and sign conventions in one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ase_matprop.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class MaterialProperty:
+    """What a predicted number means.
+
+    Attributes:
+        name: identifier used in cards, tables and data files.
+        long_name: name as it is written in text and on the axes of plots.
+        unit: unit of the stored and predicted values.
+        per_atom: whether a value is per atom, so that the value of a cell is the number of atoms times it.
+        is_energy: whether an ASE calculator may report it as ``energy``.
+        convention: sign convention and reference states.
+    """
+
+    name: str
+    long_name: str
+    unit: str
+    per_atom: bool
+    is_energy: bool
+    convention: str
+
+
+_TABLE = (
+    MaterialProperty(
+        name="formation_energy_per_atom",
+        long_name="formation energy",
+        unit="eV/atom",
+        per_atom=True,
+        is_energy=True,
+        convention="energy of the compound minus that of the elements in their reference states at 0 K, per atom; "
+        "negative: stable against decomposition into the elements",
+    ),
+    MaterialProperty(
+        name="band_gap",
+        long_name="band gap",
+        unit="eV",
+        per_atom=False,
+        is_energy=False,
+        convention="Kohn-Sham gap between the highest occupied and the lowest empty band; zero for metals",
+    ),
+)
+
+PROPERTIES: dict[str, MaterialProperty] = {entry.name: entry for entry in _TABLE}
+
+
+def get_property(name: str) -> MaterialProperty:
+    """Return the entry of the property table called ``name``.
+
+    Raises:
+        UnknownNameError: if there is no such property; the message names the closest one.
+    """
+    try:
+        return PROPERTIES[name]
+    except KeyError:
+        raise unknown_name("property", name, PROPERTIES) from None

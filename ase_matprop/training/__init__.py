@@ -1,0 +1,1 @@
+"""Training: one data path, one loop and one artefact for every network on feature vectors."""

@@ -1,0 +1,53 @@
+"""Figures of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+
+def learning_curve(histories: Sequence[pd.DataFrame], title: str, unit: str, path: Path) -> None:
+    """Draw training and validation error against the epoch, one pair of lines per ensemble member.
+
+    Args:
+        histories: tables with the columns ``epoch``, ``train_mae`` and ``validation_mae``.
+        title: title of the figure.
+        unit: unit of the errors.
+        path: PNG file to write.
+    """
+    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    for member, history in enumerate(histories):
+        suffix = f" (member {member})" if len(histories) > 1 else ""
+        axes.plot(history["epoch"], history["train_mae"], color=f"C{member}", ls=":", label=f"training{suffix}")
+        axes.plot(history["epoch"], history["validation_mae"], color=f"C{member}", label=f"validation{suffix}")
+    axes.set(xlabel="epoch", ylabel=f"mean absolute error ({unit})", title=title, yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    _save(figure, path)
+
+
+def parity(reference: NDArray[np.float64], predicted: NDArray[np.float64], title: str, label: str, path: Path) -> None:
+    """Draw predicted against reference values, coloured by the density of points."""
+    figure = Figure(figsize=(5.0, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    low, high = np.percentile(reference, [0.05, 99.95])
+    margin = 0.05 * (high - low)
+    extent = (low - margin, high + margin)
+    density = axes.hexbin(reference, predicted, gridsize=90, bins="log", mincnt=1, extent=extent + extent)
+    axes.plot(extent, extent, color="black", lw=0.8)
+    figure.colorbar(density, label="structures")
+    axes.set(xlabel=f"reference {label}", ylabel=f"predicted {label}", title=title, xlim=extent, ylim=extent)
+    axes.set_aspect("equal")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)  # no pyplot: nothing global, no display
+    figure.savefig(path, dpi=150)

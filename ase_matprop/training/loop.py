@@ -1,0 +1,212 @@
+"""The training loop: one network, from feature arrays to the weights with the lowest validation error."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler, TensorDataset
+
+from ase_matprop.training.recipe import TrainingSection
+
+_LOSSES = {
+    "mae": nn.functional.l1_loss,
+    "mse": nn.functional.mse_loss,
+    "huber": lambda output, target: nn.functional.huber_loss(output, target, delta=0.1),
+}
+LAST_CHECKPOINT = "last.ckpt"
+HISTORY = "history.csv"
+MONITOR = "validation_mae"
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Network inputs and scaled targets of one set: shapes (n, n_features) and (n, n_outputs), float32."""
+
+    inputs: NDArray[np.float32]
+    targets: NDArray[np.float32]
+
+    def dataset(self) -> TensorDataset:
+        return TensorDataset(torch.from_numpy(self.inputs), torch.from_numpy(self.targets))
+
+
+class _ShuffledBatches(Sampler[list[int]]):
+    """Row numbers of shuffled full batches; the order depends on seed and epoch only, so that a resumed run repeats it."""
+
+    def __init__(self, n_rows: int, batch_size: int, seed: int) -> None:
+        self.n_rows = n_rows
+        self.batch_size = min(batch_size, n_rows)
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:  # called by Lightning
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.n_rows // self.batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_rows)
+        for start in range(len(self)):
+            yield order[start * self.batch_size : (start + 1) * self.batch_size].tolist()
+
+
+class _History(Callback):
+    """Appends one row per epoch to a CSV file; a resumed run goes on where its checkpoint ends."""
+
+    columns = ("epoch", "learning_rate", "train_mae", MONITOR)
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        rows: list[list[str]] = []
+        if self.path.is_file():
+            with self.path.open(newline="") as stream:
+                rows = [row for row in list(csv.reader(stream))[1:] if int(row[0]) < trainer.current_epoch]
+        with self.path.open("w", newline="") as stream:
+            csv.writer(stream).writerows([self.columns, *rows])
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        values = [f"{float(metrics[name]):.6g}" for name in self.columns[2:]]
+        with self.path.open("a", newline="") as stream:
+            csv.writer(stream).writerow([trainer.current_epoch, f"{rate:.6g}", *values])
+
+
+class RegressionModule(pl.LightningModule):
+    """Lightning module of a regression network on feature vectors."""
+
+    def __init__(self, network: nn.Module, settings: TrainingSection, target_scale: float) -> None:
+        super().__init__()
+        self.network = network
+        self.settings = settings
+        self.target_scale = target_scale  # turns errors of scaled targets into the property's unit
+        self.loss = _LOSSES[settings.loss]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.network(inputs)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        inputs, targets = batch
+        outputs = self.network(inputs)
+        mae = (outputs.detach() - targets).abs().mean() * self.target_scale
+        self.log("train_mae", mae, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(inputs))
+        return self.loss(outputs, targets)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+        inputs, targets = batch
+        mae = (self.network(inputs) - targets).abs().mean() * self.target_scale
+        self.log(MONITOR, mae, prog_bar=True, batch_size=len(inputs))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        settings = self.settings
+        parameters = list(self.network.parameters())
+        groups = [  # biases and normalisation are not decayed
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+        optimizer = kind(groups, lr=settings.learning_rate, fused=True)
+        if settings.schedule == "one_cycle":
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, settings.learning_rate, total_steps=int(self.trainer.estimated_stepping_batches), pct_start=0.15
+            )
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        if settings.schedule == "plateau":
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.8, patience=25, min_lr=1e-6)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": MONITOR}}
+        return optimizer
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning from advertising and from warning of what is intended here."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def fit(
+    network: nn.Module,
+    train: Batches,
+    validation: Batches,
+    settings: TrainingSection,
+    *,
+    seed: int,
+    folder: Path,
+    target_scale: float,
+    progress_bar: bool = True,
+    device: str = "cpu",
+) -> dict[str, Tensor]:
+    """Train a network and return the state with the lowest validation error.
+
+    A run that was interrupted goes on from ``folder/last.ckpt``; ``folder/history.csv`` has one row per epoch.
+
+    Args:
+        network: freshly initialised network.
+        train: training rows.
+        validation: rows for early stopping and for the choice of the best state.
+        settings: section ``[training]`` of the recipe.
+        seed: seed of the order of the rows.
+        folder: folder of checkpoints and history.
+        target_scale: the property's value of one unit of scaled target.
+        progress_bar: whether to draw a progress bar.
+        device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    best = ModelCheckpoint(dirpath=folder, filename="best", monitor=MONITOR, save_last=True, enable_version_counter=False)
+    callbacks: list[Callback] = [_History(folder / HISTORY), best]
+    if settings.early_stopping_patience is not None:
+        callbacks.append(EarlyStopping(MONITOR, patience=settings.early_stopping_patience))
+    if settings.weight_average_decay is not None:
+        callbacks.append(EMAWeightAveraging(decay=settings.weight_average_decay, use_buffers=True))
+    if progress_bar:
+        callbacks.append(RichProgressBar(leave=False))
+    module = RegressionModule(network, settings, target_scale)
+    sampler = _ShuffledBatches(len(train.inputs), settings.batch_size, seed)
+    train_loader: DataLoader[Any] = DataLoader(train.dataset(), sampler=sampler, batch_size=None)
+    validation_loader: DataLoader[Any] = DataLoader(validation.dataset(), batch_size=4096)
+    last = folder / LAST_CHECKPOINT
+    with _quiet():
+        trainer = pl.Trainer(
+            accelerator=device,
+            devices=1,
+            max_epochs=settings.max_epochs,
+            gradient_clip_val=settings.gradient_clip,
+            callbacks=callbacks,
+            logger=False,
+            default_root_dir=folder,
+            enable_progress_bar=progress_bar,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(
+            module, train_loader, validation_loader, ckpt_path=last if last.is_file() else None, weights_only=True
+        )
+    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+    return {name.removeprefix("network."): tensor for name, tensor in state.items()}

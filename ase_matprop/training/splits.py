@@ -1,0 +1,83 @@
+"""Splits into training, validation and test rows, and the +-5 sigma rule for outliers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
+
+from ase_matprop.errors import RecipeError
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sorted row numbers of each set; ``outliers`` are rows that were taken out of training and validation."""
+
+    train: IntArray
+    validation: IntArray
+    test: IntArray
+    outliers: IntArray
+
+    def write(self, path: Path, ids: Sequence[str]) -> None:
+        """Store the identifiers of the rows of each set as JSON."""
+        names = ("train", "validation", "test", "outliers")
+        path.write_text(json.dumps({name: [ids[row] for row in getattr(self, name)] for name in names}, indent=0))
+
+
+def make_split(
+    n_rows: int, *, test: float, validation: float, seed: int, groups: Sequence[object] | None = None
+) -> Split:
+    """Split rows at random.
+
+    Args:
+        n_rows: number of rows.
+        test: share of the rows for the test set.
+        validation: share of the rows for the validation set.
+        seed: seed of the random choice.
+        groups: one label per row; rows of one label stay together.  The shares are then shares of the groups.
+
+    Raises:
+        RecipeError: if a set would be empty.
+    """
+    if n_rows < 3 or test + validation >= 1.0:
+        raise RecipeError(
+            f"{n_rows} rows cannot be split into a test share of {test} and a validation share of {validation}; "
+            "give more rows or smaller shares"
+        )
+    rows = np.arange(n_rows)
+    labels = None if groups is None else np.unique([str(group) for group in groups], return_inverse=True)[1]
+
+    def hold_out(rows: IntArray, share: float) -> tuple[IntArray, IntArray]:
+        splitter = (ShuffleSplit if labels is None else GroupShuffleSplit)(1, test_size=share, random_state=seed)
+        try:
+            kept, held = next(splitter.split(rows, groups=None if labels is None else labels[rows]))
+        except ValueError as error:
+            raise RecipeError(f"{len(rows)} rows cannot be split at a share of {share:.3g}: {error}") from None
+        return np.sort(rows[kept]), np.sort(rows[held])
+
+    remaining, test_rows = hold_out(rows, test)
+    train_rows, validation_rows = hold_out(remaining, validation / (1.0 - test))
+    return Split(train_rows, validation_rows, test_rows, np.empty(0, dtype=np.int64))
+
+
+def remove_outliers(split: Split, targets: NDArray[np.float64], n_sigma: float) -> Split:
+    """Take rows out of training and validation whose target is beyond ``n_sigma`` standard deviations.
+
+    Mean and standard deviation are those of the training targets.  Test rows stay, so that test errors are those of
+    unfiltered data.
+    """
+    mean, sigma = targets[split.train].mean(), targets[split.train].std()
+    far = np.abs(targets - mean) > n_sigma * sigma
+    return Split(
+        train=split.train[~far[split.train]],
+        validation=split.validation[~far[split.validation]],
+        test=split.test,
+        outliers=np.sort(np.concatenate([split.train[far[split.train]], split.validation[far[split.validation]]])),
+    )
