@@ -163,7 +163,7 @@ def close_pairs(positions: Floats, cell: Floats, cutoff: float) -> tuple[Integer
         boxed[boxed >= heights] = 0.0
         tree = cKDTree(boxed, boxsize=heights, balanced_tree=False, compact_nodes=False)
         first, second = tree.query_pairs(cutoff, p=np.inf, output_type="ndarray").T
-    difference = scaled[first] - scaled[second]
+    difference = scaled.take(first, axis=0) - scaled.take(second, axis=0)
     difference -= np.rint(difference)
     vectors = difference @ cell
     squares = np.einsum("ij,ij->i", vectors, vectors)

@@ -131,9 +131,7 @@ def _symbols(tags: dict[str, Any], formula: Counter[str]) -> list[str]:
     typed = _TYPE in tags
     texts = tags.get(_TYPE, tags.get(_LABEL))
     if texts is None:
-        raise _RefusedError(
-            "has atom sites without _atom_site_type_symbol and _atom_site_label; add the element symbols"
-        )
+        raise _RefusedError("has atom sites without elements; add the column _atom_site_type_symbol")
     texts = [str(text).strip("'\"") for text in (texts if isinstance(texts, list) else [texts])]
     symbols = []
     for text in texts:

@@ -58,38 +58,10 @@ _EXTENSIONS = {
     ".rmc6f": "ase:rmc6f",
 }
 #: endings that are never a structure, whatever the rest of the name
-_NEVER = [
-    ".md",
-    ".rst",
-    ".csv",
-    ".tsv",
-    ".log",
-    ".py",
-    ".ipynb",
-    ".sh",
-    ".png",
-    ".jpg",
-    ".pdf",
-    ".svg",
-    ".html",
-    ".yaml",
-    ".yml",
-    ".toml",
-    ".ini",
-    ".parquet",
-    ".pkl",
-    ".npy",
-    ".npz",
-    ".h5",
-    ".hdf5",
-    ".zip",
-    ".tar",
-    ".tgz",
-    ".7z",
-    ".lock",
-    ".bak",
-    ".swp",
-]
+_NEVER = re.compile(
+    r"(?i).*\.(md|rst|csv|tsv|log|py|ipynb|sh|png|jpg|pdf|svg|html|ya?ml|toml|ini|parquet|pkl|np[yz]|h5|hdf5|zip|tar|tgz|7z|"
+    r"lock|bak|swp)"
+)
 #: files that stand beside structures in a folder of calculations
 _COMPANIONS = re.compile(
     r"(?i)(INCAR|KPOINTS|POTCAR|OSZICAR|DOSCAR|EIGENVAL|PROCAR|IBZKPT|WAVECAR|CHG|CHGCAR|README|LICENSE)\b.*"
@@ -111,7 +83,7 @@ def file_kind(path: Path) -> str | None:
         return "vasprun"
     if extension in _EXTENSIONS:
         return None if name == "thumbs.db" else _EXTENSIONS[extension]
-    if extension not in _NEVER and re.search(r"poscar|contcar", name) and not _COMPANIONS.fullmatch(name):
+    if re.search(r"poscar|contcar", name) and not (_NEVER.fullmatch(name) or _COMPANIONS.fullmatch(name)):
         return "poscar"
     return None
 
@@ -121,7 +93,7 @@ def is_companion(path: Path) -> bool:
     name = _split_compression(path)[0].name
     if file_kind(path) is not None:
         return False
-    return bool(_COMPANIONS.fullmatch(name)) or name.lower().endswith((*_NEVER, ".txt"))
+    return bool(_COMPANIONS.fullmatch(name) or _NEVER.fullmatch(name)) or name.lower().endswith(".txt")
 
 
 def read_file(path: Path) -> Iterator[object]:

@@ -1,8 +1,8 @@
 """Structures: the one place that reads, converts and checks them.
 
 Whatever a user has (ASE ``Atoms``, pymatgen structures, their dictionaries, files, folders) becomes plain, fully
-periodic ASE ``Atoms`` here, or an error that names the input and the remedy.  The layers above can rely on finite coordinates, a
-cell of non-zero volume, real elements and no two atoms on one site.  Lengths are in Angstrom throughout.
+periodic ASE ``Atoms`` here, or an error that names the input and the remedy.  The layers above can rely on finite
+coordinates, a cell of non-zero volume, real elements and no two atoms on one site.  Lengths are in Angstrom throughout.
 """
 
 from __future__ import annotations
@@ -205,6 +205,7 @@ def _frame_entry(frame: object, name: str) -> StructureEntry:
 
 def _read_path(path: Path) -> Iterator[StructureEntry]:
     """Yield the entries of a file, a folder or a glob pattern; at least one."""
+    entries: Iterator[StructureEntry]
     if path.is_dir():
         entries = (entry for file in _walk(path, frozenset()) for entry in _file_entries(file, named=False))
         nothing = f"is a folder without structure files; supported are {SUPPORTED}"

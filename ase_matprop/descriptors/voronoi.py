@@ -15,8 +15,11 @@ A cell that violates the second rule gets its faces from the convex hull of its 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+import os
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import freud
@@ -28,6 +31,8 @@ from scipy.spatial import ConvexHull
 from ase_matprop.errors import DescriptorError
 
 logger = logging.getLogger(__name__)
+
+_VORO_LOCK = threading.Lock()
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -91,6 +96,27 @@ class Tessellation:
         return index, self.key[index] == key
 
 
+@contextlib.contextmanager
+def _without_native_stderr() -> Iterator[None]:
+    """Hide what native code writes to standard error: freud's voro++ reports each growth of its memory there.
+
+    Python offers no narrower way.  The caller holds a lock, so that no other thread saves the redirected descriptor.
+    """
+    try:
+        saved = os.dup(2)
+    except OSError:  # no standard error at all
+        yield
+        return
+    try:
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 2)
+        os.close(sink)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
 def tessellate(structures: Sequence[Atoms]) -> tuple[Tessellation | None, list[str | None]]:
     """Compute the Voronoi tessellations of periodic ``structures``.
 
@@ -130,7 +156,8 @@ class _FreudCells:
         self.positions = (fractional - np.floor(fractional) - 0.5) @ self.lattice
         (lx, _, _), (bx, ly, _), (cx, cy, lz) = self.lattice
         box = freud.box.Box(lx, ly, lz, bx / ly, cx / lz, cy / lz)
-        self.voronoi = freud.locality.Voronoi().compute((box, self.positions.astype(np.float32)))
+        with _VORO_LOCK, _without_native_stderr():
+            self.voronoi = freud.locality.Voronoi().compute((box, self.positions.astype(np.float32)))
         self.volume = lx * ly * lz
 
     def hull_faces(self, site: int) -> tuple[IntArray, FloatArray, FloatArray]:

@@ -1,0 +1,114 @@
+"""Fixtures: crystals built in place, and the folder of the large data sets where there is one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import add_vacuum, bulk, fcc111, make_supercell
+from ase.spacegroup import crystal
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    folder = Path(os.environ.get("MATPROP_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"needs the data sets: {folder} does not exist, MATPROP_DATA names another folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def example_dir() -> Path:
+    return ROOT / "examples" / "structures"
+
+
+def shuffled_elements(atoms: Atoms, symbols: str, seed: int) -> Atoms:
+    """A copy with elements of ``symbols`` (a formula) spread over the sites, each of them at least once."""
+    species = Atoms(symbols).get_chemical_symbols()
+    rng = np.random.default_rng(seed)
+    drawn = species + list(rng.choice(species, len(atoms) - len(species)))
+    copy = atoms.copy()
+    copy.set_chemical_symbols(rng.permutation(drawn).tolist())
+    return copy
+
+
+def rattled(atoms: Atoms, seed: int, amplitude: float = 0.12) -> Atoms:
+    copy = atoms.copy()
+    copy.positions += np.random.default_rng(seed).uniform(-amplitude, amplitude, copy.positions.shape)
+    return copy
+
+
+def sheared(atoms: Atoms, seed: int) -> Atoms:
+    """The same crystal with lattice vectors chosen otherwise, and skewed."""
+    rng = np.random.default_rng(seed)
+    matrix = np.eye(3, dtype=int)
+    for _ in range(3):
+        i, j = rng.permutation(3)[:2]
+        matrix[i] += rng.choice([-1, 1]) * matrix[j]
+    return make_supercell(atoms, matrix)
+
+
+def prototype_crystals() -> dict[str, Atoms]:
+    """Crystals with lattice parameters from Wyckoff's tables, rounded; what counts here is variety, not precision."""
+    slab = fcc111("Al", (1, 1, 4), vacuum=4.0)
+    slab.pbc = True
+    oxide_slab = bulk("MgO", "rocksalt", 4.21, cubic=True)
+    add_vacuum(oxide_slab, 7.0)
+    rutile = crystal("TiO", [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=[4.594, 4.594, 2.959, 90, 90, 90])
+    corundum = crystal(
+        "FeO", [(0, 0, 0.355), (0.306, 0, 0.25)], spacegroup=167, cellpar=[5.035, 5.035, 13.747, 90, 90, 120],
+        primitive_cell=True,
+    )  # fmt: skip
+    perovskite = crystal(
+        "SrTiO", [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0)], spacegroup=221, cellpar=[3.905] * 3 + [90] * 3
+    )
+    spinel = crystal(
+        "MgAlO", [(0.125,) * 3, (0.5,) * 3, (0.2624,) * 3], spacegroup=227, setting=2, cellpar=[8.083] * 3 + [90] * 3,
+        primitive_cell=True,
+    )  # fmt: skip
+    return {
+        "Cu fcc": bulk("Cu"),
+        "Fe bcc": bulk("Fe"),
+        "Mg hcp": bulk("Mg"),
+        "Si diamond": bulk("Si"),
+        "Po sc": bulk("Po", "sc", 3.34),
+        "Ti hcp, c/a off": bulk("Ti", "hcp", 2.95, c=5.2),
+        "NaCl": bulk("NaCl", "rocksalt", 5.64),
+        "MgO cubic": bulk("MgO", "rocksalt", 4.21, cubic=True),
+        "CsCl": bulk("CsCl", "cesiumchloride", 4.123),
+        "NiAl": bulk("NiAl", "cesiumchloride", 2.887),
+        "GaAs": bulk("GaAs", "zincblende", 5.653),
+        "ZnO wurtzite": bulk("ZnO", "wurtzite", 3.25, c=5.207),
+        "CaF2": bulk("CaF2", "fluorite", 5.463),
+        "rutile": rutile,
+        "corundum": corundum,
+        "perovskite": perovskite,
+        "spinel": spinel,
+        "Al slab": slab,
+        "MgO slab": oxide_slab,
+    }
+
+
+def crystals_for_comparison() -> dict[str, Atoms]:
+    """44 crystals of 1 to 200 atoms and 1 to 6 elements, among them distorted, skewed and layered ones."""
+    prototypes = prototype_crystals()
+    result = dict(prototypes)
+    for seed, name in enumerate(("Fe bcc", "NaCl", "ZnO wurtzite", "rutile", "perovskite", "spinel", "Al slab")):
+        result[f"{name}, rattled"] = rattled(prototypes[name] * (2, 1, 1) if len(prototypes[name]) < 3 else prototypes[name], seed)
+    for seed, name in enumerate(("Cu fcc", "NaCl", "GaAs", "rutile", "perovskite", "Mg hcp")):
+        result[f"{name}, sheared"] = sheared(prototypes[name], seed)
+    for seed, symbols in enumerate(("FeNi", "FeCrNi", "LiCoO", "CuZnSnS", "CoCrFeMnNi", "NaLaTiZrOF")):
+        parent = bulk("Cu", cubic=True) * (2, 1, 1) if seed % 2 else bulk("MgO", "rocksalt", 4.3, cubic=True)
+        result[f"{symbols} on a lattice"] = shuffled_elements(parent, symbols, seed)
+        if seed > 1:
+            result[f"{symbols}, rattled and sheared"] = sheared(rattled(shuffled_elements(parent, symbols, seed), seed), seed)
+    strained = shuffled_elements(bulk("Ti", "hcp", 2.95, c=4.68) * (2, 2, 1), "TiAlV", 9)
+    strained.set_cell(strained.cell @ np.array([[1, 0.3, 0], [0, 0.9, -0.2], [0.1, 0, 1.2]]), scale_atoms=True)
+    result["Ti-Al-V, strained"] = strained
+    result["200 atoms"] = rattled(shuffled_elements(bulk("NaCl", "rocksalt", 4.6, cubic=True) * (5, 5, 1), "NiMnO", 3), 3, 0.05)
+    return result
