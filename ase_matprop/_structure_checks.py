@@ -131,7 +131,8 @@ def close_pairs(positions: Floats, cell: Floats, cutoff: float) -> tuple[Integer
         cutoff: distance in Angstrom.
 
     Returns:
-        Indices i and j, and the distance of the pair. i equals j where an atom is close to its own image.
+        Indices i and j, and the distance of the pair.  i equals j where an atom is close to its own image; if a
+        lattice vector itself is that short, then this is the one pair that is returned.
 
     Raises:
         RuntimeError: if the cell is too distorted to be reduced.

@@ -8,6 +8,7 @@ atoms that do not add up to the stated formula.  A block that fails is given to 
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import warnings
@@ -19,6 +20,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 from ase.io.cif import CIFBlock, parse_cif
+from ase.spacegroup import Spacegroup
 
 from ase_matprop._structure_checks import DISORDER_REMEDY, OCCUPANCY_TOLERANCE, Floats, close_pairs, disorder
 from ase_matprop.errors import StructureError
@@ -28,6 +30,12 @@ _ROUNDING_DISTANCE = 0.1
 _ISOTOPES = {"D": "H", "T": "H"}
 #: tags that hold the two kinds of description of a site
 _TYPE, _LABEL = "_atom_site_type_symbol", "_atom_site_label"
+_GROUP_NAMES = ("_symmetry_space_group_name_h-m", "_space_group_name_h-m_alt")
+_GROUP_NUMBERS = ("_symmetry_int_tables_number", "_space_group_it_number", "_space_group.it_number")
+#: space groups with an R lattice, which have a hexagonal and a rhombohedral setting
+_RHOMBOHEDRAL = {146, 148, 155, 160, 161, 166, 167}
+#: space groups whose symbols have a short form, and those whose symbols have lost a sign in older files
+_MONOCLINIC, _CUBIC = range(3, 16), (*range(200, 207), *range(221, 231))
 _OPERATIONS = (
     "_space_group_symop_operation_xyz",
     "_space_group_symop.operation_xyz",
@@ -63,13 +71,11 @@ def _read_block(text: str) -> Atoms:
     symbols = _symbols(tags, formula)
     tags[_TYPE] = symbols
     _check_occupancies(tags, symbols)
-    name = str(tags.get("_symmetry_space_group_name_h-m") or tags.get("_space_group_name_h-m_alt") or "")
-    if not any(tag in tags for tag in _OPERATIONS) and re.search(r"(:2|\bZ|:Z)\s*$", name):
-        tags["_symmetry_space_group_setting"] = 2
+    _set_space_group(tags)
     atoms = CIFBlock("", tags).get_atoms(fractional_occupancies=False)
     atoms.pbc = True
     if atoms.cell.rank != 3:
-        return atoms  # as_atoms names the problem
+        raise _RefusedError("has no complete unit cell; add _cell_length_a to _cell_angle_gamma")
     _check_symmetry(atoms)
     _check_shared_sites(tags, symbols, atoms)
     atoms = _merge_rounded(atoms)
@@ -87,12 +93,16 @@ def _with_pymatgen(text: str, error: Exception) -> object:
     try:
         from pymatgen.io.cif import CifParser
 
-        structure = CifParser(io.StringIO(text)).parse_structures(primitive=False)[0]
+        # a number would hide the setting that a symbol means, and without either pymatgen leaves out the symmetry
+        text = re.sub(r"(?im)^_(symmetry_Int_Tables_number|space_group_IT_number)\s.*$", "", text)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*Defaulting to P1")
+            structure = CifParser(io.StringIO(text)).parse_structures(primitive=False)[0]
         formula = _formula(_raw_formula(text))
         elements: Counter[str] = Counter()
         for species, amount in structure.composition.items():
             elements[_ISOTOPES.get(species.symbol, species.symbol)] += amount
-        if reason is None or (formula and _same_ratio(formula, elements)):
+        if (formula and _same_ratio(formula, elements)) or (reason is None and not formula):
             return structure
     except Exception:  # neither parser can read it, or pymatgen is not installed: the first one's reason stands
         pass
@@ -165,12 +175,61 @@ def _check_occupancies(tags: dict[str, Any], symbols: list[str]) -> None:
             raise _RefusedError(f"{disorder({symbol: part})} at {label}; {DISORDER_REMEDY}")
 
 
+def _set_space_group(tags: dict[str, Any]) -> None:
+    """Leave only what decides: the listed operations, or else the number and the setting of the space group."""
+    names = [str(tags.pop(tag)) for tag in _GROUP_NAMES if tag in tags]
+    numbers = [tags.pop(tag) for tag in _GROUP_NUMBERS if tag in tags]
+    for tag in ("_symmetry_cell_setting", "_space_group_crystal_system"):
+        tags.pop(tag, None)
+    if any(tag in tags for tag in _OPERATIONS):
+        tags.pop("_symmetry_space_group_setting", None)
+        tags[_GROUP_NUMBERS[0]] = 1  # ASE wants a number, and takes the operations
+        return
+    name = next((name for name in names if name not in ("", "?", ".")), "")
+    if any(tag.startswith("_space_group_symop_magn") for tag in tags):
+        raise StructureError("has magnetic symmetry operations only; write it as a CIF with ordinary ones")
+    if not name and not numbers:
+        name = "P 1"  # as other programs take it; the formula tells if that is wrong
+    plain = re.sub(r"\s*(:\s*[12HRSZ]|\s[HRSZ])\s*$", "", name)
+    # a number means the standard setting, a symbol may mean another one (P 21/n for 14), so the symbol goes first
+    number = _group_number(plain) if plain else next((int(number) for number in numbers if str(number).isdigit()), 0)
+    if not number:
+        raise StructureError(
+            f"has no symmetry operations and the unknown space group {name!r}; list the operations in the file "
+            "(_space_group_symop_operation_xyz)"
+        )
+    tags[_GROUP_NUMBERS[0]] = number
+    if number in _RHOMBOHEDRAL:
+        hexagonal = abs(float(tags.get("_cell_angle_gamma", 90)) - 120) < 0.5
+        tags["_symmetry_space_group_setting"] = 1 if hexagonal else 2
+    elif re.search(r"(:\s*[2Z]|\sZ)\s*$", name):
+        tags["_symmetry_space_group_setting"] = 2
+
+
+def _group_number(name: str) -> int:
+    """Return the number of a space group from its Hermann-Mauguin symbol, however it is spaced; 0 if it is unknown."""
+    return _group_numbers().get(re.sub(r"[\s_]", "", name), 0)
+
+
+@functools.cache
+def _group_numbers() -> dict[str, int]:
+    numbers: dict[str, int] = {}
+    for number in range(1, 231):
+        symbol = Spacegroup(number).symbol
+        numbers[symbol.replace(" ", "")] = number
+        if number in _MONOCLINIC:  # P21/c for P 1 21/c 1
+            numbers["".join(word for word in symbol.split() if word != "1")] = number
+        if number in _CUBIC:  # Fm3m for Fm-3m, as it was before 1983
+            numbers[symbol.replace(" ", "").replace("-3", "3")] = number
+    return numbers
+
+
 def _check_symmetry(atoms: Atoms) -> None:
     """Raise if a symmetry operation does not map the lattice onto itself: the setting of the space group is wrong."""
     metric = atoms.cell.array @ atoms.cell.array.T
     for rotation in np.unique(atoms.info["spacegroup"].get_rotations(), axis=0):
         if np.abs(rotation.T @ metric @ rotation - metric).max() > 0.02 * metric.max():
-            raise StructureError(
+            raise _RefusedError(
                 "has a space group that does not fit its cell; list the symmetry operations in the file "
                 "(_space_group_symop_operation_xyz)"
             )

@@ -18,7 +18,7 @@ import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 from xml.etree import ElementTree
@@ -64,7 +64,7 @@ _NEVER = re.compile(
 )
 #: files that stand beside structures in a folder of calculations
 _COMPANIONS = re.compile(
-    r"(?i)(INCAR|KPOINTS|POTCAR|OSZICAR|DOSCAR|EIGENVAL|PROCAR|IBZKPT|WAVECAR|CHG|CHGCAR|README|LICENSE)\b.*"
+    r"(?i)(INCAR|KPOINTS|POTCAR|OSZICAR|DOSCAR|EIGENVAL|PROCAR|IBZKPT|WAVECAR|CHG|CHGCAR|README|LICENSE)(\b|_).*"
 )
 #: formats of ase.io that are other than a file with structures, or that do more than read one
 _REFUSED_FORMATS = {"bundletrajectory", "mysql", "postgresql", "db", "json", "py", "castep-cell"}
@@ -320,10 +320,10 @@ def _read_db(path: Path) -> Iterator[object]:
 
 
 def _read_other(path: Path) -> Iterator[object]:
-    try:
-        kind = filetype(str(path), guess=False)
-    except UnknownFileTypeError:
-        kind = None
+    kind = None
+    if not (_NEVER.fullmatch(path.name) or _COMPANIONS.fullmatch(path.name)):
+        with suppress(UnknownFileTypeError):
+            kind = filetype(str(path), guess=False)
     if kind is None or kind in _REFUSED_FORMATS:
         raise StructureError(f"is not a structure file that can be read; supported are {SUPPORTED}")
     yield from _iread(path, kind)

@@ -88,7 +88,12 @@ def _from_pymatgen(obj: Any) -> Atoms:
         raise StructureError(
             f"is a {type(obj).__name__}, which has no cell; put it into a Structure with vacuum around it"
         )
-    numbers = [_site_number({species.symbol: amount for species, amount in site.species.items()}) for site in obj.sites]
+    numbers = []
+    for site in obj.sites:
+        species: dict[str, float] = {}
+        for entry, amount in site.species.items():  # Fe2+ and Fe3+ are both Fe
+            species[entry.symbol] = species.get(entry.symbol, 0.0) + amount
+        numbers.append(_site_number(species))
     lattice = obj.lattice
     positions = np.array([site.coords for site in obj.sites], dtype=np.float64).reshape(-1, 3)
     return Atoms(numbers=numbers, positions=positions, cell=lattice.matrix, pbc=getattr(lattice, "pbc", True))

@@ -313,7 +313,8 @@ def _progress(label: str, *, transient: bool = True) -> Iterator[Callable[[int, 
     try:
         yield advance
     finally:
-        bar.stop()
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _write(

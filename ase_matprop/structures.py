@@ -12,6 +12,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, overload
@@ -66,8 +67,8 @@ def as_atoms(obj: object, *, name: str | None = None) -> Atoms:
 
     """
     if isinstance(obj, (str, os.PathLike)):
-        path = Path(obj).expanduser()
-        if path.is_dir():
+        path = _as_path(obj)
+        if _is_folder(path):
             raise StructureError(f"{name or obj}: is a folder; read it with read_structures({str(obj)!r})")
         entries = _read_path(path)
         entry, another = next(entries), next(entries, None)
@@ -131,7 +132,7 @@ def iter_structures(inputs: object) -> Iterator[StructureEntry]:
         raise StructureError(unsupported(inputs))
     for index, item in enumerate(inputs):
         if isinstance(item, (str, os.PathLike)):
-            yield from _read_path(Path(item).expanduser())
+            yield from _read_path(_as_path(item))
         else:
             yield _object_entry(item, index)
 
@@ -171,7 +172,13 @@ def read_structures(
 
 def _checked(obj: object) -> Atoms:
     """Convert and check; the StructureError that this raises does not name the object."""
-    atoms = convert(obj)
+    try:
+        atoms = convert(obj)
+    except StructureError:
+        raise
+    except Exception as error:  # an object that only looks like a structure costs its own row in a batch
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise StructureError(f"cannot be converted ({reason}); check this object") from error
     problem = find_problem(atoms)
     if problem:
         raise StructureError(problem)
@@ -203,16 +210,28 @@ def _frame_entry(frame: object, name: str) -> StructureEntry:
     return StructureEntry(name, atoms, None)
 
 
+def _as_path(path: str | os.PathLike[str]) -> Path:
+    with suppress(RuntimeError):  # ~name of a user who does not exist
+        return Path(path).expanduser()
+    return Path(path)
+
+
+def _is_folder(path: Path) -> bool:
+    with suppress(OSError):  # a name that is too long, which may be the text of a file
+        return path.is_dir()
+    return False
+
+
 def _read_path(path: Path) -> Iterator[StructureEntry]:
     """Yield the entries of a file, a folder or a glob pattern; at least one."""
     entries: Iterator[StructureEntry]
-    if path.is_dir():
-        entries = (entry for file in _walk(path, frozenset()) for entry in _file_entries(file, named=False))
+    if _is_folder(path):
+        entries = _folder_entries(path, frozenset())
         nothing = f"is a folder without structure files; supported are {SUPPORTED}"
     elif os.path.lexists(path):
         entries, nothing = _file_entries(path, named=True), "has no structures; check the file"
-    elif glob.has_magic(str(path)):
-        entries = (entry for match in _matches(str(path)) for entry in _file_entries(match, named=False))
+    elif glob.has_magic(str(path)) and "\n" not in str(path):
+        entries = _pattern_entries(str(path))
         nothing = "is a pattern that matches no structure file; check it, or give the folder"
     else:
         entries, nothing = iter(()), _missing(path)
@@ -224,6 +243,34 @@ def _read_path(path: Path) -> Iterator[StructureEntry]:
         yield StructureEntry(str(path), None, nothing)
 
 
+def _folder_entries(folder: Path, above: frozenset[Path]) -> Iterator[StructureEntry]:
+    """Read the structure files in and below a folder in natural order; links are followed, but not in circles."""
+    real = folder.resolve()
+    if real in above:
+        return
+    try:
+        paths = sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=_natural)
+    except OSError as error:
+        yield StructureEntry(str(folder), None, f"cannot be opened ({error.strerror}); check the folder's permissions")
+        return
+    for path in paths:
+        if path.is_dir():
+            yield from _folder_entries(path, above | {real})
+        elif file_kind(path) is not None:
+            yield from _file_entries(path, named=False)
+
+
+def _pattern_entries(pattern: str) -> Iterator[StructureEntry]:
+    """Read the files that a glob pattern stands for, in natural order."""
+    matches = (Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207  takes absolute patterns
+    for path in sorted(matches, key=_natural):
+        if not path.is_dir():
+            if not is_companion(path):
+                yield from _file_entries(path, named=False)
+        elif "**" not in pattern:  # which matches all that is in the folder by itself
+            yield from _folder_entries(path, frozenset())
+
+
 def _file_entries(path: Path, *, named: bool) -> Iterator[StructureEntry]:
     """Read one file.  One that the user did not name is passed over if it is sound but has no structure in it."""
     frames = (frame for frame in read_file(path) if named or not isinstance(frame, NoStructureError))
@@ -232,31 +279,6 @@ def _file_entries(path: Path, *, named: bool) -> Iterator[StructureEntry]:
         single = index == 0 and following is None
         yield _frame_entry(frame, str(path) if single else f"{path}#{index}")
         index, frame, following = index + 1, following, next(frames, None)
-
-
-def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
-    """Yield the structure files in and below a folder in natural order; links are followed, but not in circles."""
-    real = folder.resolve()
-    if real in above:
-        return
-    for path in sorted(folder.iterdir(), key=_natural):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            yield from _walk(path, above | {real})
-        elif file_kind(path) is not None:
-            yield path
-
-
-def _matches(pattern: str) -> Iterator[Path]:
-    """Yield the files that a glob pattern stands for, in natural order."""
-    matches = (Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207  takes absolute patterns
-    for path in sorted(matches, key=_natural):
-        if not path.is_dir():
-            if not is_companion(path):
-                yield path
-        elif "**" not in pattern:  # which matches all that is in the folder by itself
-            yield from _walk(path, frozenset())
 
 
 def _natural(path: Path) -> list[list[tuple[int, int | str]]]:
@@ -270,7 +292,7 @@ def _natural(path: Path) -> list[list[tuple[int, int | str]]]:
 def _missing(path: Path) -> str:
     if "\n" in str(path):
         return "is the text of a file, not its path; write it to a file, or read it with ase.io or pymatgen"
-    if not path.parent.is_dir():
+    if not _is_folder(path.parent):
         return f"does not exist, nor does its folder {str(path.parent)!r}; check the path"
     names = [other.name for other in path.parent.iterdir()]
     close = difflib.get_close_matches(path.name, names, n=1) if len(names) <= _MOST_NAMES else []

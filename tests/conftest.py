@@ -112,3 +112,51 @@ def crystals_for_comparison() -> dict[str, Atoms]:
     result["Ti-Al-V, strained"] = strained
     result["200 atoms"] = rattled(shuffled_elements(bulk("NaCl", "rocksalt", 4.6, cubic=True) * (5, 5, 1), "NiMnO", 3), 3, 0.05)
     return result
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with an untrained network of two members on element fractions; its numbers mean nothing."""
+    import torch
+
+    from ase_matprop.descriptors.registry import get_descriptor
+    from ase_matprop.models import artefact, card
+    from ase_matprop.networks import build_network
+    from ase_matprop.networks.ensemble import Ensemble
+
+    descriptor = get_descriptor("fractions")
+    settings = {"stacks": [[16, 2], [8, 1]]}
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = Ensemble(build_network("irnet", len(descriptor.labels), 1, settings) for _ in range(2))
+    n_parameters = sum(parameter.numel() for parameter in network.parameters())
+    folder = tmp_path_factory.mktemp("models") / "small"
+    size = len(descriptor.labels)
+    artefact.save(
+        folder,
+        card.ModelCard(
+            name="small",
+            description="untrained",
+            property="formation_energy_per_atom",
+            unit="eV/atom",
+            per_atom=True,
+            network=card.NetworkSpec(
+                name="irnet", settings=settings, n_inputs=size, n_members=2, n_parameters=n_parameters
+            ),
+            descriptor=card.DescriptorSpec(
+                name="fractions", version=descriptor.version, labels=list(descriptor.labels), clip=8.0
+            ),
+            elements=["O", "Na", "Mg", "Cl", "Fe"],
+            training_set=card.TrainingSet(name="none", licence="", citation="", source="", rows={}, split={}),
+            errors={"test": card.ErrorSummary(n=1, mae=1.0, median=1.0, percentile_90=1.0, rmse=1.0)},
+            citation=[],
+            recipe={},
+            code_version="0",
+            created="2026-01-01",
+            weights=card.WeightsSpec(sha256="", dtype="float32"),
+        ),
+        network.eval(),
+        artefact.Scaler(np.zeros(size), np.full(size, 0.3), 8.0),
+        artefact.TargetTransform(np.array([-1.5]), np.array([1.2])),
+    )
+    return folder

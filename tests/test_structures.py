@@ -24,6 +24,7 @@ from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.geometry import minkowski_reduce
+from ase.io.jsonio import encode
 
 from ase_matprop._structure_checks import MINIMUM_DISTANCE, close_pairs
 from ase_matprop.errors import MatPropError, StructureError, UnknownNameError
@@ -183,12 +184,12 @@ def test_oxidation_states_spins_and_isotopes_are_elements():
 
 def test_pymatgen_relatives():
     core = pytest.importorskip("pymatgen.core")
-    from pymatgen.core.surface import Slab
-    from pymatgen.entries.computed_entries import ComputedStructureEntry
-    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+    surface = pytest.importorskip("pymatgen.core.surface")
+    entries = pytest.importorskip("pymatgen.entries.computed_entries")
+    analyzer = pytest.importorskip("pymatgen.symmetry.analyzer")
 
     structure = core.Structure(np.eye(3) * 2.887, ["Ni", "Al"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    slab = Slab(
+    slab = surface.Slab(
         core.Lattice.tetragonal(2.887, 20.0),
         ["Ni", "Al"],
         [[0, 0, 0], [0.5, 0.5, 0.1]],
@@ -204,8 +205,8 @@ def test_pymatgen_relatives():
     relatives = [
         core.IStructure.from_sites(structure),
         Mine.from_sites(structure),
-        SpacegroupAnalyzer(structure).get_symmetrized_structure(),
-        ComputedStructureEntry(structure, -1.0),
+        analyzer.SpacegroupAnalyzer(structure).get_symmetrized_structure(),
+        entries.ComputedStructureEntry(structure, -1.0),
         slab,
     ]
     for relative in relatives:
@@ -317,30 +318,31 @@ def test_thin_and_skewed_cells_are_accepted():
 
 def test_close_pairs_agrees_with_a_search_over_all_images():
     generator = np.random.default_rng(7)
-    shifts = np.stack(np.meshgrid(*[np.arange(-3, 4)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    seen = 0
+    shifts = np.stack(np.meshgrid(*[np.arange(-4, 5)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    found = []
     for trial in range(60):
-        cell = generator.normal(size=(3, 3)) + np.diag([1.5, 1.5, 0.6 if trial % 2 else 3.0])
-        if abs(np.linalg.det(cell)) < 0.5:
+        # half of the cells are too thin for the nearest image to be found by rounding
+        cell = generator.normal(size=(3, 3)) + np.diag([1.5, 1.5, 0.6 if trial % 2 else 4.0])
+        reduced, _ = minkowski_reduce(cell)
+        if np.linalg.norm(reduced, axis=1).min() < 0.3:
             continue
-        count = int(generator.integers(1, 60))
+        count = int(generator.integers(1, 50))
         positions = generator.random((count, 3)) @ cell
         first, second, distances = close_pairs(positions, cell, 0.3)
-        reduced, _ = minkowski_reduce(cell)
-        # the reference: every image within three reduced cells, which are at least 0.3 Angstrom thick
-        vectors = positions[:, None, None] - positions[None, :, None] + (shifts @ reduced)
-        vectors -= np.rint(vectors[:, :, 24] @ np.linalg.inv(reduced))[:, :, None] @ reduced
-        lengths = np.linalg.norm(vectors, axis=-1)
-        lengths[np.arange(count), np.arange(count)] = np.where(
-            lengths[np.arange(count), np.arange(count)] < 1e-9, np.inf, lengths[np.arange(count), np.arange(count)]
-        )
-        assert (lengths.min() < 0.3) == (len(distances) > 0)
-        if len(distances):
-            seen += 1
+        # the reference: all images within four of the reduced cells
+        difference = (positions[:, None] - positions[None]) @ np.linalg.inv(reduced)
+        difference -= np.rint(difference)
+        lengths = np.linalg.norm((difference[:, :, None] + shifts) @ reduced, axis=-1)
+        lengths[lengths < 1e-9] = np.inf  # an atom and itself
+        lengths = lengths.min(axis=-1)
+        expected = {(i, j) for i, j in zip(*np.nonzero(lengths < 0.3), strict=True) if i <= j}
+        assert {(min(i, j), max(i, j)) for i, j in zip(first, second, strict=True)} == expected
+        if expected:
             assert distances.min() == pytest.approx(lengths.min(), abs=1e-9)
-            closest = int(np.argmin(distances))
-            assert lengths[first[closest], second[closest]].min() == pytest.approx(distances.min(), abs=1e-9)
-    assert seen > 10
+        found.append(len(expected))
+    assert len(found) > 40
+    assert 0 in found
+    assert max(found) > 20
 
 
 def test_refused_disorder_in_atoms_from_a_cif(tmp_path):
@@ -415,6 +417,17 @@ def test_list_of_objects():
         read_structures([good, Atoms("H")])
     assert read_structures([]) == []
     assert len(read_structures(good)) == 1
+
+
+def test_an_object_that_fails_costs_its_own_row():
+    class Broken(Atoms):
+        @property
+        def positions(self):
+            raise RuntimeError("no\npositions")
+
+    entries = read_structures([rock_salt(), Broken("H"), rock_salt()], on_error="collect")
+    assert [entry.error is None for entry in entries] == [True, False, True]
+    assert entries[1].error == "cannot be converted (RuntimeError: no positions); check this object"
 
 
 def test_lazy():
@@ -492,7 +505,7 @@ def test_formats(tmp_path, name, form, ending):
     path = tmp_path / (name + ending)
     packed = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}[ending](plain.read_bytes())
     path.write_bytes(packed)
-    before = sorted(os.listdir(tmp_path))
+    before = sorted(tmp_path.iterdir())
     result = as_atoms(path)
     assert result.info == {"name": str(path)}
     reference = atoms.copy()
@@ -503,7 +516,7 @@ def test_formats(tmp_path, name, form, ending):
         result = result[np.argsort(result.numbers != 12, kind="stable")]
     assert same_crystal(result, reference)
     assert path.read_bytes() == packed
-    assert sorted(os.listdir(tmp_path)) == before
+    assert sorted(tmp_path.iterdir()) == before
     assert [entry.name for entry in read_structures(tmp_path / (name + ending), on_error="collect")] == [str(path)]
 
 
@@ -689,6 +702,58 @@ def test_cif_coordinates_rounded_to_three_digits(tmp_path):
     assert atoms.get_distance(0, 1, mic=True) == pytest.approx(np.sqrt(3.209**2 / 3 + 5.211**2 / 4), abs=0.005)
 
 
+@pytest.mark.parametrize("group", ["P 63/m m c", "P63/mmc", "P6_3/mmc", "P 6_3/m m c", "?", None])
+def test_cif_space_group_symbols(tmp_path, group):
+    # the two atoms of hexagonal close packing, listed both or made by symmetry
+    sites = "Mg1 Mg 0.33333 0.66667 0.25 1"
+    if group in ("?", None):
+        sites += "\nMg2 Mg 0.66667 0.33333 0.75 1"
+    text = cif(sites, formula="Mg", group=group or "", a=3.209).replace("_cell_length_c 3.209", "_cell_length_c 5.211")
+    text = text.replace("gamma 90", "gamma 120")
+    if group is None:
+        text = text.replace("_symmetry_space_group_name_H-M ''\n", "")
+    assert len(read_cif(tmp_path, text).atoms) == 2
+
+
+def test_cif_operations_count_more_than_the_symbol(tmp_path):
+    operations = "loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'x+1/2,y+1/2,z+1/2'\nloop_\n_atom_site_label"
+    for group in ("I m -3 m", "nonsense", "?"):
+        text = cif("Fe1 Fe 0 0 0 1", formula="Fe", group=group, a=2.866).replace("loop_\n_atom_site_label", operations)
+        assert len(read_cif(tmp_path, text).atoms) == 2
+    for group in ("nonsense", "P 21/x"):
+        reason = read_cif(tmp_path, cif("Fe1 Fe 0 0 0 1", group=group, formula="Fe")).error
+        assert f"unknown space group {group!r}" in reason
+
+
+def test_cif_with_magnetic_operations_only_is_not_taken_without_symmetry(tmp_path):
+    operations = "loop_\n_space_group_symop_magn_operation.xyz\nx,y,z,+1\n-x,-y,-z,+1\nloop_\n_atom_site_label"
+    text = cif("Fe1 Fe 0.1 0 0 1").replace("loop_\n_atom_site_label", operations)
+    entry = read_cif(tmp_path, text.replace("_symmetry_space_group_name_H-M 'P 1'\n", ""))
+    assert "magnetic symmetry operations" in entry.error
+
+
+def test_cif_symbol_of_another_setting_counts_more_than_the_number(tmp_path):
+    # P 21/n and P 21/c are the same group, number 14; the glide plane takes x y z to x+1/2 1/2-y z+1/2 and to
+    # x 1/2-y z+1/2 (International Tables A), so the sites differ
+    text = cif("Se1 Se 0.1 0.15 0.2 1", formula="Se", group="{}", a=8.0).replace("beta 90", "beta 93")
+    text = text.replace("_cell_length_a", "_symmetry_Int_Tables_number 14\n_cell_length_a")
+    sites = {}
+    for group in ("P 21/c", "P 1 21/n 1"):
+        entry = read_cif(tmp_path, text.format(group))
+        if entry.atoms is None:  # without pymatgen
+            assert "unknown space group 'P 1 21/n 1'" in entry.error
+            pytest.skip("needs pymatgen")
+        sites[group] = np.round(entry.atoms.get_scaled_positions() % 1.0, 4).tolist()
+    assert [0.6, 0.35, 0.7] in sites["P 1 21/n 1"]
+    assert [0.1, 0.35, 0.7] in sites["P 21/c"]
+
+
+@pytest.mark.parametrize("group", ["F m -3 m", "Fm-3m", "F m 3 m", "F m -3 m :1"])
+def test_cif_cubic_symbols(tmp_path, group):
+    sites = "Na Na 0 0 0 1\nCl Cl 0.5 0.5 0.5 1"
+    assert len(read_cif(tmp_path, cif(sites, formula="Na Cl", group=group, a=5.64)).atoms) == 8
+
+
 def test_cif_second_origin(tmp_path):
     # silicon in Fd-3m: 8a is at 1/8 1/8 1/8 for the second choice of the origin
     text = cif("Si1 Si 0.125 0.125 0.125 1", formula="Si", group="F d -3 m :2", a=5.431)
@@ -697,6 +762,27 @@ def test_cif_second_origin(tmp_path):
     assert len(entry.atoms) == 8
     # a sqrt(3)/4
     assert entry.atoms.get_all_distances(mic=True)[0, 1:].min() == pytest.approx(5.431 * 3**0.5 / 4, abs=1e-3)
+
+
+@pytest.mark.parametrize("tag", ["", "_symmetry_cell_setting trigonal", "_space_group_crystal_system rhombohedral"])
+@pytest.mark.parametrize("suffix", ["", " :H", " H", ":R", " R"])
+def test_cif_rhombohedral_without_operations(tmp_path, tag, suffix):
+    # bismuth, R-3m: hexagonal cell with 6c (0 0 z), a = 4.546, c = 11.862, z = 0.2339 (Wyckoff 1963, rounded), and the
+    # same crystal in its rhombohedral cell, where 2c is (z z z)
+    a, c, z = 4.546, 11.862, 0.2339
+    length = np.sqrt(a**2 / 3 + c**2 / 9)
+    angle = np.degrees(np.arccos(1 - a**2 / (2 * length**2)))
+    if "R" in suffix:
+        text = cif(f"Bi1 Bi {z} {z} {z} 1", group=f"R -3 m{suffix}", a=length).replace(" 90", f" {angle}")
+    else:
+        text = cif(f"Bi1 Bi 0 0 {z} 1", group=f"R -3 m{suffix}", a=a)
+        text = text.replace(f"_cell_length_c {a}", f"_cell_length_c {c}").replace("gamma 90", "gamma 120")
+    atoms = read_cif(tmp_path, text.replace("_cell_length_a", f"{tag}\n_cell_length_a")).atoms
+    assert len(atoms) == (2 if "R" in suffix else 6)
+    # the bond within a layer of bismuth, from the same parameters
+    short = np.sqrt(a**2 / 3 + ((2 * z - 1 / 3) * c) ** 2)
+    pairs = (atoms * (2, 2, 2)).get_all_distances(mic=True)
+    assert np.unique(np.round(pairs, 3))[1] == pytest.approx(short, abs=2e-3)
 
 
 def test_bad_cif(tmp_path):
@@ -709,7 +795,7 @@ def test_bad_cif(tmp_path):
         (good.replace("Cl1 Cl 0.5 0.5 0.5 1\n", ""), ["formula", "'Cs1 Cl1'"]),
         (good.replace("0.5 0.5 0.5 1", "0.5 0.5"), ["no CIF data block that can be read"]),
         (good.replace("0.5 0.5 0.5 1", "? ? ? 1"), ["no CIF data block that can be read"]),
-        (good.replace("_cell_length_a 4.0\n", ""), ["no CIF data block that can be read"]),
+        (good.replace("_cell_length_a 4.0\n", ""), ["no complete unit cell", "_cell_length_a"]),
         (good.replace("gamma 90", "gamma 120").replace("P 1", "P m -3 m"), ["space group that does not fit"]),
         (good.replace("0.5 0.5 0.5 1", "0.05 0 0 1"), ["0.20 Angstrom apart"]),
         ("just some text", ["no CIF data block with atom sites"]),
@@ -725,11 +811,10 @@ def test_bad_cif(tmp_path):
 
 def test_cif_from_pymatgen_with_oxidation_states(tmp_path):
     core = pytest.importorskip("pymatgen.core")
-    from pymatgen.io.cif import CifWriter
-
+    writer = pytest.importorskip("pymatgen.io.cif")
     structure = core.Structure(np.eye(3) * 4.2, ["Fe", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     structure.add_oxidation_state_by_site([2, -2])
-    CifWriter(structure, symprec=0.01).write_file(str(tmp_path / "a.cif"))
+    writer.CifWriter(structure, symprec=0.01).write_file(str(tmp_path / "a.cif"))
     assert as_atoms(tmp_path / "a.cif").get_chemical_symbols() == ["Fe", "O"]
 
 
@@ -772,8 +857,6 @@ def test_json_of_pymatgen(tmp_path):
 
 
 def test_json_of_ase_atoms(tmp_path):
-    from ase.io.jsonio import encode
-
     assert read_structures(write(tmp_path / "x.json", encode(rock_salt()))) == [rock_salt()]
     assert read_structures(write(tmp_path / "x.json", encode([rock_salt(), rock_salt()]))) == [rock_salt()] * 2
 
@@ -801,7 +884,10 @@ def test_damaged_and_unknown_files(tmp_path):
     packed = gzip.compress(POSCAR.encode() * 50)
     assert "decompressed" in reasons(write(tmp_path / "POSCAR_1.gz", packed[:-40]))[0]
     assert "decompressed" in reasons(write(tmp_path / "POSCAR_2.gz", POSCAR))[0]
-    assert "decompressed" in reasons(write(tmp_path / "x.xyz.xz", lzma.compress(os.urandom(9000))[:500]))[0]
+    assert (
+        "decompressed"
+        in reasons(write(tmp_path / "x.xyz.xz", lzma.compress(os.urandom(9000).hex().encode())[:5000]))[0]
+    )
     assert "decompressed" in reasons(write(tmp_path / "x.traj.bz2", b"BZh9 no"))[0]
     assert "empty" in reasons(write(tmp_path / "x.traj.gz", gzip.compress(b"")))[0]
     assert "empty" in reasons(write(tmp_path / "x.cif.gz", gzip.compress(b"")))[0]
@@ -818,9 +904,14 @@ def test_missing_paths(tmp_path):
     assert reasons(tmp_path / "zzz") == ["does not exist; check the path"]
     assert "nor does its folder" in reasons(tmp_path / "no" / "POSCAR")[0]
     assert "text of a file" in reasons(POSCAR)[0]
+    assert "text of a file" in reasons(POSCAR * 50)[0]
+    assert "text of a file" in reasons(cif("Fe1 Fe 0 0 0 1 # [1]*\n" * 500))[0]
+    assert "does not exist" in reasons("x" * 5000)[0]
+    assert "does not exist" in reasons("~nobody-of-this-name/POSCAR")[0]
+    assert "does not exist" in reasons("")[0] or "folder" in reasons("")[0]
     with pytest.raises(StructureError, match="did you mean"):
         as_atoms(tmp_path / "POSCAR_irn")
-    os.symlink(tmp_path / "gone", tmp_path / "POSCAR_link")
+    (tmp_path / "POSCAR_link").symlink_to(tmp_path / "gone")
     assert "cannot be opened" in reasons(tmp_path / "POSCAR_link")[0]
 
 
@@ -846,13 +937,21 @@ def test_folder(tmp_path):
     bad = ["POSCAR_3", "broken.cif", "broken.xyz", "a b/vasprun.xml", "empty.traj"]
     for name in bad:
         write(tmp_path / name, "" if name == "empty.traj" else "broken\n")
-    skipped = (
-        "INCAR KPOINTS POTCAR OUTCAR OSZICAR README.md notes.txt table.csv run.log .hidden.cif .git/POSCAR Thumbs.db "
-        "POSCAR.py POSCAR.png README_POSCAR.txt setup.cfg custodian.json.gz x.xml POTCAR.gz"
-    ).split()
+    skipped = ["INCAR", "KPOINTS", "POTCAR", "POTCAR.gz", "OUTCAR", "OSZICAR", "README.md", "README_POSCAR.txt"]
+    skipped += [
+        "notes.txt",
+        "table.csv",
+        "run.log",
+        ".hidden.cif",
+        ".git/POSCAR",
+        "Thumbs.db",
+        "POSCAR.py",
+        "POSCAR.png",
+    ]
+    skipped += ["setup.cfg", "custodian.json.gz", "x.xml"]
     for name in skipped:
         write(tmp_path / name, gzip.compress(b"{}") if name.endswith("gz") else "[x]\ny = 1\n")
-    os.symlink(tmp_path, tmp_path / "a b" / "circle")
+    (tmp_path / "a b" / "circle").symlink_to(tmp_path)
     entries = read_structures(str(tmp_path), on_error="collect")
     found = [str(Path(entry.name).relative_to(tmp_path)) for entry in entries]
     assert [name for name, entry in zip(found, entries, strict=True) if entry.error] == [
@@ -881,6 +980,16 @@ def test_folder_without_structures(tmp_path):
         assert entry.name == str(tmp_path / name)
         with pytest.raises(StructureError, match="folder without structure files"):
             read_structures(tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every folder")
+def test_folder_without_permission(tmp_path):
+    write(tmp_path / "a" / "POSCAR").parent.chmod(0)
+    write(tmp_path / "b" / "POSCAR")
+    found = reasons(tmp_path)
+    (tmp_path / "a").chmod(0o700)
+    assert "cannot be opened" in found[0]
+    assert found[1] is None
 
 
 def test_patterns(tmp_path, monkeypatch):

@@ -189,15 +189,18 @@ def predict(
 
 
 def _entries(inputs: Iterable[Any]) -> Iterator[StructureEntry]:
+    """Yield exactly one entry per input; a file with several structures is a failed row."""
     for index, item in enumerate(inputs):
         if isinstance(item, StructureEntry):
             yield item
             continue
-        name = os.fspath(item) if isinstance(item, str | os.PathLike) else f"input {index}"
+        name = os.fspath(item) if isinstance(item, str | os.PathLike) else f"structure {index}"
         try:
-            yield StructureEntry(name=name, atoms=as_atoms(item, name=name), error=None)
+            atoms = as_atoms(item)
         except MatPropError as error:
-            yield StructureEntry(name=name, atoms=None, error=str(error))
+            yield StructureEntry(name, None, str(error).removeprefix(f"{name}: ").removeprefix("structure: "))
+        else:
+            yield StructureEntry(atoms.info.get("name", name), atoms, None)
 
 
 def _is_structure(item: object) -> bool:

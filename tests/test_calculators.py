@@ -1,0 +1,174 @@
+"""ASE calculators: ASE's conventions, and the places where calculators are used."""
+
+from __future__ import annotations
+
+import copy
+import json
+import multiprocessing
+import pickle
+from pathlib import Path
+
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.db import connect
+from ase.io import Trajectory, read
+
+from ase_matprop import IRNet, MatProp, load_model
+from ase_matprop.errors import ArtefactError, MatPropError, StructureError, UnknownElementError, UnknownNameError
+from ase_matprop.testing import check_calculator
+
+
+@pytest.fixture
+def calculator(small_model: Path) -> MatProp:
+    return MatProp(small_model)
+
+
+@pytest.fixture
+def atoms(calculator: MatProp) -> Atoms:
+    nacl = bulk("NaCl", "rocksalt", 5.64) * (1, 1, 2)
+    nacl.calc = calculator
+    return nacl
+
+
+def test_energy_is_that_of_the_cell(atoms: Atoms, small_model: Path) -> None:
+    per_atom = load_model(small_model).predict([atoms]).values[0]
+    energy = atoms.get_potential_energy()
+    assert type(energy) is float
+    assert energy == pytest.approx(4 * per_atom)
+    assert atoms.get_potential_energy(force_consistent=True) == energy
+    assert atoms.calc.get_property("free_energy", atoms) == energy
+    assert set(atoms.calc.results) == {"energy", "free_energy"}
+    assert atoms.calc.predictions.unit == "eV/atom"
+
+
+def test_calculator_passes_the_common_checks(calculator: MatProp) -> None:
+    check_calculator(calculator, [bulk("NaCl", "rocksalt", 5.64), bulk("Fe"), bulk("MgO", "rocksalt", 4.21, cubic=True)])
+
+
+@pytest.mark.parametrize("ask", ["get_forces", "get_stress", "get_potential_energies", "get_magnetic_moments"])
+def test_what_a_descriptor_network_has_not(atoms: Atoms, ask: str) -> None:
+    with pytest.raises(PropertyNotImplementedError):
+        getattr(atoms, ask)()
+
+
+def test_evaluated_once_per_structure(atoms: Atoms, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    predictor = atoms.calc.predictor
+    monkeypatch.setattr(type(predictor), "_predict_batch", _counting(type(predictor)._predict_batch, calls))
+    atoms.get_potential_energy()
+    atoms.calc.get_property("free_energy", atoms)
+    atoms.set_initial_magnetic_moments([1.0] * 4)  # the network does not see them
+    atoms.get_potential_energy()
+    assert len(calls) == 1
+    atoms.positions[0] += 0.01
+    atoms.get_potential_energy()
+    assert len(calls) == 2
+
+
+def _counting(function, calls):
+    def wrapper(*args, **kwargs):
+        calls.append(1)
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def test_properties_are_a_fresh_list(small_model: Path) -> None:
+    first, second = MatProp(small_model), MatProp(small_model)
+    first.implemented_properties.append("forces")
+    assert second.implemented_properties == ["energy", "free_energy"]
+
+
+def test_parameters_are_json(small_model: Path) -> None:
+    calculator = MatProp(small_model, reference_energies={"Na": -1.3, "Cl": -1.8})
+    parameters = json.loads(json.dumps(calculator.todict()))
+    assert parameters["reference_energies"] == {"Na": -1.3, "Cl": -1.8}
+    assert parameters["model"] == str(small_model)
+
+
+def test_reference_energies_are_added(atoms: Atoms, small_model: Path) -> None:
+    formation = atoms.get_potential_energy()
+    atoms.calc = MatProp(small_model, reference_energies={"Na": -1.3, "Cl": -1.8})
+    assert atoms.get_potential_energy() == pytest.approx(formation + 2 * (-1.3) + 2 * (-1.8))
+    atoms.calc = MatProp(small_model, reference_energies={"Na": -1.3})
+    with pytest.raises(UnknownElementError, match="no entry for Cl"):
+        atoms.get_potential_energy()
+    with pytest.raises(MatPropError, match="Got 'Xx'"):
+        MatProp(small_model, reference_energies={"Xx": 1.0})
+
+
+def test_bad_input_raises(atoms: Atoms) -> None:
+    atoms.pbc = False
+    with pytest.raises(StructureError):
+        atoms.get_potential_energy()
+    copper = bulk("Cu")
+    copper.calc = atoms.calc
+    with pytest.raises(UnknownElementError, match="never saw Cu"):
+        copper.get_potential_energy()
+    atoms.pbc = True
+    assert isinstance(atoms.get_potential_energy(), float)
+
+
+def test_bad_arguments(small_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean"):
+        MatProp("irnet17")
+    with pytest.raises(ArtefactError, match="no card"):
+        MatProp(tmp_path)
+    with pytest.raises(TypeError, match="no parameter 'modle'"):
+        MatProp(small_model, modle="x")
+
+
+def test_family_class(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert IRNet(small_model).implemented_properties == ["energy", "free_energy"]
+    monkeypatch.setattr(IRNet, "networks", frozenset({"schnet"}))
+    with pytest.raises(MatPropError, match="use MatProp"):
+        IRNet(small_model)
+
+
+def test_copies_and_pickles(atoms: Atoms) -> None:
+    energy = atoms.get_potential_energy()
+    for duplicate in (copy.deepcopy(atoms.calc), pickle.loads(pickle.dumps(atoms.calc))):
+        other = atoms.copy()
+        other.calc = duplicate
+        assert other.get_potential_energy() == pytest.approx(energy)
+    assert len(pickle.dumps(atoms.calc)) < 20_000  # without the weights
+
+
+def test_change_of_parameters_resets(atoms: Atoms) -> None:
+    energy = atoms.get_potential_energy()
+    atoms.calc.set(reference_energies={"Na": 1.0, "Cl": 1.0})
+    assert atoms.get_potential_energy() == pytest.approx(energy + 4.0)
+
+
+def _energy(atoms: Atoms) -> float:
+    return atoms.get_potential_energy()
+
+
+def test_multiprocessing(atoms: Atoms) -> None:
+    expected = atoms.get_potential_energy()
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.map(_energy, [atoms]) == [pytest.approx(expected)]
+
+
+def test_database_trajectory_and_files(atoms: Atoms, tmp_path: Path) -> None:
+    energy = atoms.get_potential_energy()
+    database = connect(tmp_path / "x.db")
+    database.write(atoms)
+    row = database.get(1)
+    assert row.energy == pytest.approx(energy) and row.calculator == "matprop"
+    with Trajectory(tmp_path / "x.traj", "w") as trajectory:
+        trajectory.write(atoms)
+    atoms.write(tmp_path / "x.extxyz")
+    for file in ("x.traj", "x.extxyz"):
+        assert read(tmp_path / file).get_potential_energy() == pytest.approx(energy)
+
+
+def test_ase_knows_the_plugin() -> None:
+    from importlib.metadata import entry_points
+
+    (entry,) = [e for e in entry_points(group="ase.plugins") if e.name == "ase_matprop"]
+    module = entry.load()
+    (plugin,) = [p for p in module.__ase_plugins__ if p.name == "matprop"]
+    assert plugin.implementation is MatProp

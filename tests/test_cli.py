@@ -1,0 +1,176 @@
+"""The command line, as a user types it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ase.build import bulk
+from ase.io import write
+from typer.testing import CliRunner
+
+from ase_matprop import __version__
+from ase_matprop.cli import app
+
+RUNNER = CliRunner()
+
+
+def run(*arguments: object):
+    return RUNNER.invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def structures(tmp_path: Path) -> Path:
+    """A folder with two good files, and three that fail: an unknown element, no cell, and no structure."""
+    folder = tmp_path / "structures"
+    folder.mkdir()
+    write(folder / "POSCAR_NaCl", bulk("NaCl", "rocksalt", 5.64), format="vasp")
+    write(folder / "b_MgO.cif", bulk("MgO", "rocksalt", 4.21))
+    write(folder / "c_Cu.vasp", bulk("Cu"), format="vasp")
+    (folder / "d.xyz").write_text("1\nno cell\nFe 0 0 0\n")
+    (folder / "e.cif").write_text("data_broken\n_cell_length_a ?\n")
+    return folder
+
+
+def test_predict_in_a_pipe_is_csv(structures: Path, small_model: Path) -> None:
+    result = run("predict", structures, "--model", small_model)
+    assert result.exit_code == 1
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert len(rows) == 5
+    assert [bool(row["error"]) for row in rows] == [False, False, True, True, True]
+    assert float(rows[0]["formation_energy_per_atom"]) < 0 and rows[0]["unit"] == "eV/atom"
+    # the failures come last, on standard error, each with its file
+    failures = result.stderr.strip().splitlines()
+    assert failures[0] == "3 inputs failed:"
+    assert len(failures) == 4 and "c_Cu.vasp" in failures[1] and "never saw Cu" in failures[1]
+
+
+def test_predict_exit_code_zero(structures: Path, small_model: Path) -> None:
+    result = run("predict", structures / "POSCAR_NaCl", structures / "b_MgO.cif", "-m", small_model)
+    assert result.exit_code == 0 and result.stderr == ""
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
+def test_predict_to_a_file(structures: Path, small_model: Path, tmp_path: Path, ending: str) -> None:
+    output = tmp_path / f"energies.{ending}"
+    result = run("predict", structures, "--model", small_model, "--output", output, "--batch-size", 2, "--jobs", 2)
+    assert result.exit_code == 1 and result.stdout == ""
+    frame = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[ending](output)
+    assert len(frame) == 5
+    assert frame["error"].notna().sum() == 3
+    assert frame["formation_energy_per_atom"].notna().sum() == 2
+    assert f"5 rows in {output}, 3 of them failed" in result.stderr
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_units(structures: Path, small_model: Path) -> None:
+    values = [
+        float(next(csv.DictReader(io.StringIO(result.stdout)))["formation_energy_per_atom"])
+        for result in (
+            run("predict", structures / "POSCAR_NaCl", "-m", small_model),
+            run("predict", structures / "POSCAR_NaCl", "-m", small_model, "--unit", "meV/atom"),
+        )
+    ]
+    assert values[1] == pytest.approx(1000 * values[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "irnet17-pm"], "Did you mean 'irnet17-mp'?"),
+        (["--output", "energies.xlsx"], "must end in .csv, .json, .parquet"),
+        (["--output", "no/such/folder/x.csv"], "does not exist"),
+        (["--unit", "parsec"], "unknown energy unit 'parsec'"),
+    ],
+)
+def test_wrong_options_are_one_line(structures: Path, arguments: list[str], message: str) -> None:
+    result = run("predict", structures / "POSCAR_NaCl", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr and len(result.stderr.strip().splitlines()) == 1
+
+
+def test_output_never_replaces_an_input(small_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "NaCl.json"
+    write(path, bulk("NaCl", "rocksalt", 5.64))
+    before = path.read_bytes()
+    result = run("predict", path, "-m", small_model, "--output", path)
+    assert result.exit_code == 2 and "is one of the inputs" in result.stderr
+    assert path.read_bytes() == before
+
+
+def test_path_that_does_not_exist(small_model: Path, tmp_path: Path) -> None:
+    result = run("predict", tmp_path / "POSCAR", "-m", small_model)
+    assert result.exit_code == 1 and "does not exist" in result.stderr
+
+
+def test_featurize(structures: Path, tmp_path: Path) -> None:
+    output = tmp_path / "features.csv"
+    result = run("featurize", structures / "POSCAR_NaCl", structures / "d.xyz", "--output", output)
+    assert result.exit_code == 1
+    frame = pd.read_csv(output)
+    assert frame.shape == (2, 273)
+    assert frame.drop(columns=["name", "error"]).iloc[0].notna().all()
+    wrong = run("featurize", structures / "POSCAR_NaCl", "--descriptor", "soap")
+    assert wrong.exit_code == 2 and "unknown descriptor 'soap'" in wrong.stderr
+
+
+def test_models(small_model: Path, tmp_path: Path) -> None:
+    listed = run("models", "list")
+    assert listed.exit_code == 0
+    rows = list(csv.DictReader(io.StringIO(listed.stdout)))
+    assert "irnet17-mp" in [row["name"] for row in rows]
+
+    info = run("models", "info", "irnet17-mp")
+    assert info.exit_code == 0
+    for expected in ("formation_energy_per_atom", "eV/atom", "Materials Project", "test", "10.1038/s41598-021-83193-1"):
+        assert expected in info.stdout
+    assert json.loads(run("models", "info", small_model, "--json").stdout)["name"] == "small"
+
+    assert "irnet17-mp: ok" in run("models", "verify").stdout
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "card.json").write_bytes((small_model / "card.json").read_bytes())
+    verified = run("models", "verify", small_model, broken)
+    assert verified.exit_code == 1
+    assert "ok" in verified.stdout and "cannot be read" in verified.stderr
+
+
+def test_train_with_a_bad_recipe(tmp_path: Path) -> None:
+    recipe = tmp_path / "x.toml"
+    recipe.write_text("name = 3\n")
+    result = run("train", recipe, "--output", tmp_path / "run")
+    assert result.exit_code == 2 and "cannot be used" in result.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["predict"], ["featurize"], ["train"], ["models"], ["models", "info"]])
+def test_help(command: list[str]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0 and "Usage" in result.stdout
+    if command and command[0] in ("predict", "featurize", "train"):
+        assert "Example" in result.stdout
+
+
+def test_version() -> None:
+    assert run("--version").stdout.strip() == f"ase_matprop {__version__}"
+
+
+def test_as_a_program_from_another_folder(structures: Path, tmp_path: Path) -> None:
+    """The installed command, with nothing written to the working directory."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    command = Path(sys.executable).with_name("matprop")
+    result = subprocess.run(
+        [command, "predict", structures / "POSCAR_NaCl"],
+        cwd=empty, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "100"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "formation_energy_per_atom" in result.stdout
+    assert list(empty.iterdir()) == []

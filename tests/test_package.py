@@ -1,0 +1,41 @@
+"""The package as a whole: light to import, and nothing global changed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import ase_matprop
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_import_is_light() -> None:
+    code = (
+        "import sys, ase_matprop, ase_matprop.ase_plugin\n"
+        "print([m for m in ('torch', 'pymatgen', 'matminer', 'freud', 'lightning', 'pandas') if m in sys.modules])"
+    )
+    assert run_python(code) == "[]"
+
+
+def test_public_names() -> None:
+    assert len(ase_matprop.__all__) < 10
+    for name in ase_matprop.__all__:
+        assert getattr(ase_matprop, name) is not None
+    assert set(ase_matprop.__all__) <= set(dir(ase_matprop))
+
+
+def test_nothing_global_is_changed() -> None:
+    code = (
+        "import os, warnings, numpy, torch\n"
+        "state = lambda: (torch.get_default_dtype(), torch.get_num_threads(), dict(os.environ), os.getcwd(),\n"
+        "                 numpy.geterr(), list(warnings.filters), torch.initial_seed(), numpy.random.get_state()[1].tolist())\n"
+        "import ase_matprop, pandas, freud, pydantic, joblib, scipy.spatial, safetensors.torch, ase.db\n"
+        "from ase.build import bulk\n"
+        "before = state()\n"
+        "atoms = bulk('NaCl', 'rocksalt', 5.64); atoms.calc = ase_matprop.MatProp(); atoms.get_potential_energy()\n"
+        "print(before == state())"
+    )
+    assert run_python(code) == "True"
