@@ -19,24 +19,25 @@ from ase_matprop.models.registry import read_card
 class MatProp(Calculator):
     """ASE calculator around a model of this package.
 
-    ``energy`` is the predicted energy per atom (for the default model the formation energy) times the number of atoms, in
-    eV per cell; ``free_energy`` equals ``energy``.  A network on descriptors has no forces: asking for them raises ASE's
-    ``PropertyNotImplementedError``.  A model whose property is no energy declares no ASE property; its value is in
-    :attr:`predictions`.
+    ``energy`` is the predicted energy per atom (for the default model the formation energy) times the number of atoms,
+    in eV per cell; ``free_energy`` equals ``energy``.  A network on descriptors has no forces: asking for them raises
+    ASE's ``PropertyNotImplementedError``.  A model whose property is no energy declares no ASE property; its value is
+    in :attr:`predictions`.
 
     Args:
         model: name of a shipped model, or path of a model folder.
         device: torch device on which the network is evaluated.
-        reference_energies: energy per atom of each element's reference state in eV.  If given, the energy of the elements in
-            the cell is added, so that ``energy`` is a total energy on the scale of the references.
+        reference_energies: energy per atom of each element's reference state in eV.  If given, the energy of the
+            elements in the cell is added, so that ``energy`` is a total energy on the scale of the references.
 
     Attributes:
-        predictions: everything of the last calculation that has no place in ASE's results (unit, ensemble spread, value per
-            atom), as :class:`~ase_matprop.models.Predictions` with one row; None before the first one.
+        predictions: everything of the last calculation that has no place in ASE's results (unit, ensemble spread,
+            value per atom), as :class:`~ase_matprop.models.Predictions` with one row; None before the first one.
 
     Raises:
         UnknownNameError: if there is no such model.
         ArtefactError: if the model folder is incomplete or was altered.
+
     """
 
     name = "matprop"
@@ -66,7 +67,7 @@ class MatProp(Calculator):
         unknown = sorted(set(kwargs) - {"model", "device", "reference_energies"})
         if unknown:
             raise TypeError(f"{type(self).__name__} has no parameter {unknown[0]!r}")
-        changed = super().set(**kwargs)
+        changed: dict[str, Any] = super().set(**kwargs)
         if changed:
             self.reset()
             self.predictions = None
@@ -98,6 +99,7 @@ class MatProp(Calculator):
         Raises:
             StructureError: if the structure cannot be used.
             UnknownElementError: if it has an element that the model never saw, or that has no reference energy.
+
         """
         super().calculate(atoms, list(properties), list(system_changes))
         predictions = self.predictor.predict([self.atoms])
@@ -119,7 +121,9 @@ class MatProp(Calculator):
         symbols = atoms.get_chemical_symbols()
         missing = sorted(set(symbols) - set(references))
         if missing:
-            raise UnknownElementError(f"reference_energies has no entry for {', '.join(missing)}; add the energy per atom in eV")
+            raise UnknownElementError(
+                f"reference_energies has no entry for {', '.join(missing)}; add the energy per atom in eV"
+            )
         return math.fsum(references[symbol] for symbol in symbols)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -127,7 +131,10 @@ class MatProp(Calculator):
 
 
 class IRNet(MatProp):
-    """Calculator for IRNet, SRNet and plain networks on feature vectors (Jha et al., doi:10.1038/s41598-021-83193-1)."""
+    """Calculator for IRNet, SRNet and plain networks on feature vectors.
+
+    D. Jha et al., Sci. Rep. 11, 4244 (2021), doi:10.1038/s41598-021-83193-1.
+    """
 
     name = "irnet"
     networks = frozenset({"irnet"})

@@ -39,10 +39,13 @@ _SHOWN_ROWS = 50  # of a table on a terminal; the file of --output has all
 _FEW = 20  # structures; below, no progress bar
 _DATA_VARIABLE = "MATPROP_DATA"
 
-Inputs = Annotated[list[str], typer.Argument(help="Structure files, folders or quoted glob patterns.", show_default=False)]
+Inputs = Annotated[
+    list[str], typer.Argument(help="Structure files, folders or quoted glob patterns.", show_default=False)
+]
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Name of a shipped model, or path of a model folder.")]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="File to write, ending in .csv, .json or .parquet.", show_default=False)
+    Path | None,
+    typer.Option("--output", "-o", help="File to write, ending in .csv, .json or .parquet.", show_default=False),
 ]
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", help="Processes for the descriptor; -1 for one per core.")]
 BatchOption = Annotated[int, typer.Option(help="Structures held and evaluated together.", min=1)]
@@ -56,7 +59,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done, to standard error.")] = False,
 ) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
@@ -77,12 +82,12 @@ def predict(
     """Predict a property of every structure in files and folders.
 
     Examples:
-
         matprop predict POSCAR other.cif folder/
 
         matprop predict "runs/*/CONTCAR" --output energies.csv --jobs 2
 
     On a terminal the result is a table, in a pipe it is CSV.  Exit code 1: at least one input failed.
+
     """
     with _clean_errors():
         from ase_matprop.models import load_model
@@ -101,7 +106,8 @@ def predict(
 def featurize(
     inputs: Inputs,
     descriptor: Annotated[
-        str, typer.Option("--descriptor", "-d", help="ward2017, structure, composition, fractions, or several joined by +.")
+        str,
+        typer.Option("--descriptor", "-d", help="ward2017, structure, composition, fractions, or several joined by +."),
     ] = "ward2017",
     output: OutputOption = None,
     jobs: JobsOption = 1,
@@ -110,8 +116,8 @@ def featurize(
     """Compute a descriptor of every structure in files and folders.
 
     Example:
-
         matprop featurize folder/ --descriptor ward2017 --output features.parquet
+
     """
     with _clean_errors():
         from ase_matprop.descriptors.registry import get_descriptor
@@ -146,9 +152,10 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.", show_default=False)],
     data_dir: Annotated[
         Path, typer.Option(envvar=_DATA_VARIABLE, help="Folder to which the recipe's data file is relative.")
-    ] = Path("."),
+    ] = Path(),
     cache_dir: Annotated[
-        Path | None, typer.Option(help="Folder of cached features; 'cache' beside the output by default.", show_default=False)
+        Path | None,
+        typer.Option(help="Folder of cached features; 'cache' beside the output by default.", show_default=False),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
@@ -156,8 +163,8 @@ def train(
     """Train a network from a recipe; the run's folder gets the model, its card, history and figures.
 
     Example:
-
         matprop train recipes/irnet17-mp.toml --data-dir ../shared/data --output runs/irnet17-mp
+
     """
     with _clean_errors():
         from ase_matprop.training.run import train as run
@@ -202,7 +209,9 @@ def models_list() -> None:
 
 @models_app.command("info")
 def models_info(
-    model: Annotated[str, typer.Argument(help="Name of a shipped model, or path of a model folder.", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(help="Name of a shipped model, or path of a model folder.", show_default=False)
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole card as JSON.")] = False,
 ) -> None:
     """Show the card of a model."""
@@ -219,7 +228,8 @@ def models_info(
 @models_app.command("verify")
 def models_verify(
     models: Annotated[
-        list[str] | None, typer.Argument(help="Names or model folders; all shipped models by default.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="Names or model folders; all shipped models by default.", show_default=False),
     ] = None,
 ) -> None:
     """Check that model folders are complete and unaltered: hash of the weights, shapes, card."""
@@ -250,7 +260,9 @@ def _print_card(card: ModelCard) -> None:
     settings = ", ".join(f"{key}={value}" for key, value in card.network.settings.items())
     network = f"{card.network.n_members} x {card.network.name} ({settings}), {card.network.n_parameters:,} parameters"
     facts.add_row("network", network)
-    facts.add_row("descriptor", f"{card.descriptor.name} (version {card.descriptor.version}), {card.network.n_inputs} features")
+    facts.add_row(
+        "descriptor", f"{card.descriptor.name} (version {card.descriptor.version}), {card.network.n_inputs} features"
+    )
     facts.add_row("training set", f"{card.training_set.name} ({card.training_set.licence})")
     facts.add_row("rows", ", ".join(f"{name} {n}" for name, n in rows.items()))
     facts.add_row("split", ", ".join(f"{key} {value}" for key, value in card.training_set.split.items()))
@@ -261,7 +273,9 @@ def _print_card(card: ModelCard) -> None:
         facts.add_row("cite", escape(citation))
     facts.add_row("weights", f"{card.weights.dtype}, sha256 {card.weights.sha256[:16]}..., made {card.created}")
     console.print(facts)
-    errors = Table("errors on", "rows", "MAE", "median", "90th percentile", "RMSE", title=f"absolute errors in {card.unit}")
+    errors = Table(
+        "errors on", "rows", "MAE", "median", "90th percentile", "RMSE", title=f"absolute errors in {card.unit}"
+    )
     for name, summary in (card.errors | {f"test: {k}": v for k, v in card.test_errors_by_group.items()}).items():
         values = (summary.mae, summary.median, summary.percentile_90, summary.rmse)
         errors.add_row(name, str(summary.n), *(f"{value:.4f}" for value in values))
@@ -300,7 +314,13 @@ def _batched(entries: Iterable[StructureEntry], size: int) -> Iterator[list[Stru
 @contextlib.contextmanager
 def _progress(label: str, *, transient: bool = True) -> Iterator[Callable[[int, int | None], None]]:
     """Yield a function (done, total) that draws a bar on a terminal, once there is more than a few to do."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     bar = Progress(*columns, console=Console(stderr=True), transient=transient)
     task = bar.add_task(label, total=None)
     shown = sys.stderr.isatty()
@@ -327,7 +347,10 @@ def _write(
     kept: list[pd.DataFrame] = []
     n_rows = 0
     to_terminal = output is None and sys.stdout.isatty()
-    with TableFile(output) if output is not None else contextlib.nullcontext() as file, _progress("structures") as advance:
+    with (
+        TableFile(output) if output is not None else contextlib.nullcontext() as file,
+        _progress("structures") as advance,
+    ):
         for frame in blocks:
             bad = frame["error"].notna()
             failures += list(zip(frame.loc[bad, "name"], frame.loc[bad, "error"], strict=True))
@@ -382,4 +405,3 @@ def _show_features(frame: pd.DataFrame) -> None:
     console = Console()
     console.print(table)
     console.print(f"{len(columns)} features; write all of them with --output FILE", highlight=False)
-

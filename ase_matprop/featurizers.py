@@ -18,15 +18,16 @@ from ase_matprop.structures import as_atoms
 class Ward2017(BaseFeaturizer):
     """The 271 features of Ward et al. (2017) as a matminer featurizer.
 
-    One Voronoi tessellation per structure serves all features, and :meth:`featurize_many` (which ``featurize_dataframe`` and
-    ``transform`` call) runs as one batch.  Order and names are those of Table 1 of Krajewski et al. (2022); see
-    :mod:`ase_matprop.descriptors.ward2017` for the definitions.
+    One Voronoi tessellation per structure serves all features, and :meth:`featurize_many` (which
+    ``featurize_dataframe`` and ``transform`` call) runs as one batch.  Order and names are those of Table 1 of
+    Krajewski et al. (2022); see :mod:`ase_matprop.descriptors.ward2017` for the definitions.
 
     Features:
         126 features of the structure and 145 of the composition; :meth:`feature_labels` names them.
 
     References:
         Ward et al., Phys. Rev. B 96, 024104 (2017), doi:10.1103/PhysRevB.96.024104
+
     """
 
     def featurize(self, structure: Any) -> list[float]:
@@ -38,11 +39,13 @@ class Ward2017(BaseFeaturizer):
         Raises:
             StructureError: if the structure cannot be used; the message says why.
             DescriptorError: if it has no features, for an element without elemental data, say.
+
         """
         features, (error,) = get_descriptor("ward2017").compute([as_atoms(structure)])
         if error is not None:
             raise DescriptorError(error)
-        return features[0].tolist()
+        values: list[float] = features[0].tolist()
+        return values
 
     def featurize_many(
         self,
@@ -56,13 +59,14 @@ class Ward2017(BaseFeaturizer):
         Args:
             entries: structures, or rows with one structure each.
             ignore_errors: give NaN for structures that fail; the first one raises otherwise.
-            return_errors: append the reason of a failure (NaN where there is none) to each row; needs ``ignore_errors``.
+            return_errors: append the reason of a failure (or NaN) to each row; needs ``ignore_errors``.
             pbar: accepted for compatibility; a batch is one step.
 
         Raises:
-            ValueError: for ``return_errors`` without ``ignore_errors``, and (as StructureError or DescriptorError) for a
-                structure that fails.
+            ValueError: for ``return_errors`` without ``ignore_errors``, and (as StructureError or DescriptorError) for
+                a structure that fails.
             TypeError: if ``entries`` is not list-like.
+
         """
         if return_errors and not ignore_errors:
             raise ValueError("return_errors needs ignore_errors=True")
@@ -81,13 +85,13 @@ class Ward2017(BaseFeaturizer):
         features[good], reasons = get_descriptor("ward2017").compute(structures, n_jobs=n_jobs)
         for row, reason in zip(good, reasons, strict=True):
             errors[row] = None if reason is None else DescriptorError(f"row {row}: {reason}")
-        failure = next((error for error in errors if error is not None), None)
+        failure = next((failure for failure in errors if failure is not None), None)
         if failure is not None and not ignore_errors:
             raise type(failure)(f"{failure}. To skip such rows set ignore_errors=True.")
         table: list[list[Any]] = features.tolist()
         if return_errors:
-            for values, error in zip(table, errors, strict=True):
-                values.append(float("nan") if error is None else f"{type(error).__name__}: {error}")
+            for values, failure in zip(table, errors, strict=True):
+                values.append(float("nan") if failure is None else f"{type(failure).__name__}: {failure}")
         return table
 
     def precheck(self, structure: Any) -> bool:
@@ -105,13 +109,14 @@ class Ward2017(BaseFeaturizer):
     def citations(self) -> list[str]:
         """Return the BibTeX entries of the descriptor and of the elemental data."""
         return [
-            "@article{ward2017voronoi, author = {Ward, Logan and Liu, Ruoqian and Krishna, Amar and Hegde, Vinay I. and "
-            "Agrawal, Ankit and Choudhary, Alok and Wolverton, Chris}, title = {Including crystal structure attributes in "
-            "machine learning models of formation energies via Voronoi tessellations}, journal = {Phys. Rev. B}, "
+            "@article{ward2017voronoi, author = {Ward, Logan and Liu, Ruoqian and Krishna, Amar and Hegde, Vinay I. "
+            "and Agrawal, Ankit and Choudhary, Alok and Wolverton, Chris}, "
+            "title = {Including crystal structure attributes in machine learning models of formation energies via "
+            "Voronoi tessellations}, journal = {Phys. Rev. B}, "
             "volume = {96}, pages = {024104}, year = {2017}, doi = {10.1103/PhysRevB.96.024104}}",
             "@article{ward2016magpie, author = {Ward, Logan and Agrawal, Ankit and Choudhary, Alok and Wolverton, "
-            "Christopher}, title = {A general-purpose machine learning framework for predicting properties of inorganic "
-            "materials}, journal = {npj Comput. Mater.}, volume = {2}, pages = {16028}, year = {2016}, "
+            "Christopher}, title = {A general-purpose machine learning framework for predicting properties of "
+            "inorganic materials}, journal = {npj Comput. Mater.}, volume = {2}, pages = {16028}, year = {2016}, "
             "doi = {10.1038/npjcompumats.2016.28}}",
         ]
 

@@ -18,6 +18,7 @@ class MaterialProperty:
         per_atom: whether a value is per atom, so that the value of a cell is the number of atoms times it.
         is_energy: whether an ASE calculator may report it as ``energy``.
         convention: sign convention and reference states.
+
     """
 
     name: str
@@ -56,6 +57,7 @@ def get_property(name: str) -> MaterialProperty:
 
     Raises:
         UnknownNameError: if there is no such property; the message names the closest one.
+
     """
     try:
         return PROPERTIES[name]

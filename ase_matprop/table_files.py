@@ -18,8 +18,9 @@ FORMATS = (".csv", ".json", ".parquet")
 class TableFile:
     """A table file that grows by blocks of rows; a context manager.
 
-    CSV and Parquet blocks are on disk as soon as they are written; JSON is an array of objects, closed at the end.  The rows
-    go to ``<file>.partial`` and the file takes its own name when all is done, so that a finished file is complete.
+    CSV and Parquet blocks are on disk as soon as they are written; JSON is an array of objects, closed at the end.
+    The rows go to ``<file>.partial`` and the file takes its own name when all is done, so that a finished file is
+    complete.
 
     Args:
         path: file to write; its ending decides the format.
@@ -27,6 +28,7 @@ class TableFile:
     Raises:
         MatPropError: for an unknown ending or a folder that does not exist.
         MissingDependencyError: for Parquet without pyarrow.
+
     """
 
     def __init__(self, path: Path) -> None:

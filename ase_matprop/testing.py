@@ -13,9 +13,10 @@ from ase.calculators.calculator import BaseCalculator
 def check_calculator(calculator: BaseCalculator, structures: Sequence[Atoms], *, tolerance: float = 1e-3) -> None:
     """Check that a calculator leaves its inputs alone and gives what symmetry asks for.
 
-    For each structure: inputs are not changed; the same input gives the same energy; ``free_energy`` equals ``energy``; the
-    energy is a finite Python float, and the same after a translation, a permutation of the atoms, a shift of an atom by a
-    lattice vector and a change of lattice vectors; the energy of a supercell is that of the cell times its multiplicity.
+    For each structure: inputs are not changed; the same input gives the same energy; ``free_energy`` equals
+    ``energy``; the energy is a finite Python float, and the same after a translation, a permutation of the atoms, a
+    shift of an atom by a lattice vector and a change of lattice vectors; the energy of a supercell is that of the cell
+    times its multiplicity.
 
     Args:
         calculator: a calculator that can evaluate the structures.
@@ -24,6 +25,7 @@ def check_calculator(calculator: BaseCalculator, structures: Sequence[Atoms], *,
 
     Raises:
         AssertionError: naming the structure and the check that failed.
+
     """
     for structure in structures:
         atoms = structure.copy()

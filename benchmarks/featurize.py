@@ -3,8 +3,8 @@
     python benchmarks/featurize.py                                        # crystals made in place
     python benchmarks/featurize.py --data ../shared/data/mp/mp_formation_energy.extxyz.xz --n 20
 
-Everything runs on one core.  The peers are optional: without matminer or pysipfenn their row is left out.  The peers see
-the first --n of the drawn structures, this package all of them (--n-ours), in batches as it is used.
+Everything runs on one core.  The peers are optional: without matminer or pysipfenn their row is left out.  The peers
+see the first --n of the drawn structures, this package all of them (--n-ours), in batches as it is used.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def drawn_structures(path: Path | None, n: int, seed: int) -> list[Atoms]:
             atoms.positions += rng.uniform(-0.1, 0.1, atoms.positions.shape)
             structures.append(atoms)
         return structures
-    from ase_matprop.training.datasets import _read_structures
+    from ase_matprop.training.datasets import read_extxyz
 
-    everything = _read_structures(path)
+    everything = read_extxyz(path)
     return [everything[index] for index in rng.choice(len(everything), n, replace=False)]
 
 
@@ -127,7 +127,10 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, one core; {time.strftime('%Y-%m-%d')}")
     print(f"source of the structures: {options.data or 'made in place'}, seed {options.seed}")
     mean_all, mean_shared = np.mean([len(a) for a in structures]), np.mean([len(a) for a in shared])
-    print(f"{len(structures)} structures of {mean_all:.1f} atoms on average; {len(shared)} of {mean_shared:.1f} for the peers\n")
+    print(
+        f"{len(structures)} structures of {mean_all:.1f} atoms on average; "
+        f"{len(shared)} of {mean_shared:.1f} for the peers\n"
+    )
     print("| featurizer | structures | failures | s per structure | ratio to ase_matprop, same structures |")
     print("|---|---|---|---|---|")
     failed = sum(error is not None for error in errors)

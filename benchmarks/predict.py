@@ -1,7 +1,7 @@
 """Structures per second from ASE Atoms to formation energies with the default model.
 
-    python benchmarks/predict.py                                          # 26-atom cells made in place
-    python benchmarks/predict.py --data ../shared/data/mp/mp_formation_energy.extxyz.xz
+python benchmarks/predict.py                                          # 26-atom cells made in place
+python benchmarks/predict.py --data ../shared/data/mp/mp_formation_energy.extxyz.xz
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def main() -> None:
     if options.data is None:
         structures = cells_of_26_atoms(options.n)
     else:
-        from ase_matprop.training.datasets import _read_structures
+        from ase_matprop.training.datasets import read_extxyz
 
-        everything = _read_structures(options.data)
+        everything = read_extxyz(options.data)
         rows = np.random.default_rng(0).choice(len(everything), min(options.n, len(everything)), replace=False)
         structures = [everything[row] for row in rows]
 
@@ -53,7 +53,10 @@ def main() -> None:
     predictor = load_model()
     loading = time.perf_counter() - start
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
-    print(f"{len(structures)} structures of {np.mean([len(a) for a in structures]):.1f} atoms; model loaded in {loading:.2f} s\n")
+    print(
+        f"{len(structures)} structures of {np.mean([len(a) for a in structures]):.1f} atoms; "
+        f"model loaded in {loading:.2f} s\n"
+    )
     print("| processes | batch size | structures per second | ms per structure |")
     print("|---|---|---|---|")
     for jobs in options.jobs:

@@ -99,18 +99,24 @@ def crystals_for_comparison() -> dict[str, Atoms]:
     prototypes = prototype_crystals()
     result = dict(prototypes)
     for seed, name in enumerate(("Fe bcc", "NaCl", "ZnO wurtzite", "rutile", "perovskite", "spinel", "Al slab")):
-        result[f"{name}, rattled"] = rattled(prototypes[name] * (2, 1, 1) if len(prototypes[name]) < 3 else prototypes[name], seed)
+        result[f"{name}, rattled"] = rattled(
+            prototypes[name] * (2, 1, 1) if len(prototypes[name]) < 3 else prototypes[name], seed
+        )
     for seed, name in enumerate(("Cu fcc", "NaCl", "GaAs", "rutile", "perovskite", "Mg hcp")):
         result[f"{name}, sheared"] = sheared(prototypes[name], seed)
     for seed, symbols in enumerate(("FeNi", "FeCrNi", "LiCoO", "CuZnSnS", "CoCrFeMnNi", "NaLaTiZrOF")):
         parent = bulk("Cu", cubic=True) * (2, 1, 1) if seed % 2 else bulk("MgO", "rocksalt", 4.3, cubic=True)
         result[f"{symbols} on a lattice"] = shuffled_elements(parent, symbols, seed)
         if seed > 1:
-            result[f"{symbols}, rattled and sheared"] = sheared(rattled(shuffled_elements(parent, symbols, seed), seed), seed)
+            result[f"{symbols}, rattled and sheared"] = sheared(
+                rattled(shuffled_elements(parent, symbols, seed), seed), seed
+            )
     strained = shuffled_elements(bulk("Ti", "hcp", 2.95, c=4.68) * (2, 2, 1), "TiAlV", 9)
     strained.set_cell(strained.cell @ np.array([[1, 0.3, 0], [0, 0.9, -0.2], [0.1, 0, 1.2]]), scale_atoms=True)
     result["Ti-Al-V, strained"] = strained
-    result["200 atoms"] = rattled(shuffled_elements(bulk("NaCl", "rocksalt", 4.6, cubic=True) * (5, 5, 1), "NiMnO", 3), 3, 0.05)
+    result["200 atoms"] = rattled(
+        shuffled_elements(bulk("NaCl", "rocksalt", 4.6, cubic=True) * (5, 5, 1), "NiMnO", 3), 3, 0.05
+    )
     return result
 
 

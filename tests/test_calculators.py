@@ -44,7 +44,9 @@ def test_energy_is_that_of_the_cell(atoms: Atoms, small_model: Path) -> None:
 
 
 def test_calculator_passes_the_common_checks(calculator: MatProp) -> None:
-    check_calculator(calculator, [bulk("NaCl", "rocksalt", 5.64), bulk("Fe"), bulk("MgO", "rocksalt", 4.21, cubic=True)])
+    check_calculator(
+        calculator, [bulk("NaCl", "rocksalt", 5.64), bulk("Fe"), bulk("MgO", "rocksalt", 4.21, cubic=True)]
+    )
 
 
 @pytest.mark.parametrize("ask", ["get_forces", "get_stress", "get_potential_energies", "get_magnetic_moments"])

@@ -31,7 +31,8 @@ def test_nothing_global_is_changed() -> None:
     code = (
         "import os, warnings, numpy, torch\n"
         "state = lambda: (torch.get_default_dtype(), torch.get_num_threads(), dict(os.environ), os.getcwd(),\n"
-        "                 numpy.geterr(), list(warnings.filters), torch.initial_seed(), numpy.random.get_state()[1].tolist())\n"
+        "                 numpy.geterr(), list(warnings.filters), torch.initial_seed(),\n"
+        "                 numpy.random.get_state()[1].tolist())\n"
         "import ase_matprop, pandas, freud, pydantic, joblib, scipy.spatial, safetensors.torch, ase.db\n"
         "from ase.build import bulk\n"
         "before = state()\n"

@@ -26,9 +26,9 @@ from ase.constraints import FixAtoms
 from ase.geometry import minkowski_reduce
 from ase.io.jsonio import encode
 
-from ase_matprop._structure_checks import MINIMUM_DISTANCE, close_pairs
 from ase_matprop.errors import MatPropError, StructureError, UnknownNameError
 from ase_matprop.structures import StructureEntry, as_atoms, check_atoms, iter_structures, read_structures
+from ase_matprop.structures.checks import MINIMUM_DISTANCE, close_pairs
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "structures"
 
@@ -525,11 +525,12 @@ def test_examples():
     formulas = [atoms.get_chemical_formula("metal", empirical=True) for atoms in structures]
     assert formulas == ["GaAs", "CsCl", "AlNi", "Fe2O3", "NaCl", "MgO", "SrTiO3", "TiO2"]
     shortest = [np.unique(np.round(a.get_all_distances(mic=True), 3))[1] for a in structures]
-    # from the lattice parameters in examples/structures/README.md: a sqrt(3)/4, a sqrt(3)/2 (twice), (*), a/2 (three
-    # times), and the four equatorial Ti-O bonds sqrt(2 (a/2 - x a)^2 + c^2/4); (*) the short Fe-O bond of hematite,
-    # 1.946 Angstrom, is in the paper cited there
+    # from the lattice parameters in examples/structures/README.md: a sqrt(3)/4, a sqrt(3)/2 (twice), Fe (0 0 z) to
+    # O (2/3-x 1/3 5/12) in hexagonal axes, a/2 (three times), and the equatorial Ti-O bonds of rutile
+    u, v = 2 / 3 - 0.3059, 1 / 3
+    hematite = np.sqrt(5.038**2 * (u**2 + v**2 - u * v) + (5 / 12 - 0.3553) ** 2 * 13.772**2)
     rutile = np.sqrt(2 * (0.5 - 0.3053) ** 2 * 4.5937**2 + 2.9581**2 / 4)
-    expected = [5.6533 * 3**0.5 / 4, 4.123 * 3**0.5 / 2, 2.887 * 3**0.5 / 2, 1.946, 2.8203, 2.1056, 1.9525, rutile]
+    expected = [5.6533 * 3**0.5 / 4, 4.123 * 3**0.5 / 2, 2.887 * 3**0.5 / 2, hematite, 2.8203, 2.1056, 1.9525, rutile]
     assert shortest == pytest.approx(expected, abs=6e-4)
 
 
@@ -908,7 +909,9 @@ def test_missing_paths(tmp_path):
     assert "text of a file" in reasons(cif("Fe1 Fe 0 0 0 1 # [1]*\n" * 500))[0]
     assert "does not exist" in reasons("x" * 5000)[0]
     assert "does not exist" in reasons("~nobody-of-this-name/POSCAR")[0]
-    assert "does not exist" in reasons("")[0] or "folder" in reasons("")[0]
+    assert "empty path" in reasons("")[0]
+    with pytest.raises(StructureError, match="is a str, not a structure"):
+        as_atoms("")
     with pytest.raises(StructureError, match="did you mean"):
         as_atoms(tmp_path / "POSCAR_irn")
     (tmp_path / "POSCAR_link").symlink_to(tmp_path / "gone")

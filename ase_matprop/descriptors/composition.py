@@ -1,7 +1,7 @@
 r"""The 145 composition features of Ward et al. (features 127-271 of Ward-2017), for a whole batch.
 
-Ward, Agrawal, Choudhary, Wolverton, npj Comput. Mater. 2, 16028 (2016), doi:10.1038/npjcompumats.2016.28; order and names
-of Table 1 of Krajewski et al., Comput. Mater. Sci. 208, 111254 (2022), doi:10.1016/j.commatsci.2022.111254:
+Ward, Agrawal, Choudhary, Wolverton, npj Comput. Mater. 2, 16028 (2016), doi:10.1038/npjcompumats.2016.28; order and
+names of Table 1 of Krajewski et al., Comput. Mater. Sci. 208, 111254 (2022), doi:10.1016/j.commatsci.2022.111254:
 
 1. number of components, and :math:`\|x\|_p = (\sum_i x_i^p)^{1/p}` of the element fractions for p = 2, 3, 5, 7, 10;
 2. for each of the 22 elemental properties the mean, range, mean absolute deviation, maximum, minimum and mode;
@@ -38,6 +38,7 @@ class ElementSlots:
         numbers: atomic numbers in ascending order, 0 in unused slots, shape (n, n_slots).
         fractions: atomic fractions, 0 in unused slots, shape (n, n_slots).
         amounts: amounts as they were given, 0 in unused slots, shape (n, n_slots).
+
     """
 
     numbers: NDArray[np.int64]
@@ -87,6 +88,7 @@ def compute_amounts(amounts: Sequence[Mapping[int, float]]) -> tuple[FloatArray,
 
     Returns:
         Features of shape (n, 145), NaN in the rows without features, and n entries of None or a reason.
+
     """
     errors = [_composition_error(entry) for entry in amounts]
     good = [row for row, error in enumerate(errors) if error is None]
@@ -123,7 +125,8 @@ def _property_statistics(slots: ElementSlots) -> FloatArray:
     frequent = np.isclose(slots.fractions, slots.fractions.max(axis=1, keepdims=True), atol=0.0)[..., None]
     mode = np.where(frequent, values, np.inf).min(axis=1)
     statistics = np.stack([mean, maximum - minimum, deviation, maximum, minimum, mode], axis=2)
-    return statistics.reshape(len(values), -1)
+    result: FloatArray = statistics.reshape(len(values), -1)
+    return result
 
 
 def _valence_fractions(slots: ElementSlots) -> FloatArray:
@@ -132,7 +135,8 @@ def _valence_fractions(slots: ElementSlots) -> FloatArray:
         (slots.fractions * table.column(f"N{orbital}Valence")[slots.numbers]).sum(axis=1) for orbital in "spdf"
     ]
     total = (slots.fractions * table.column("NValence")[slots.numbers]).sum(axis=1)
-    return np.column_stack(electrons) / total[:, None]
+    result: FloatArray = np.column_stack(electrons) / total[:, None]
+    return result
 
 
 def _ionic_character(slots: ElementSlots) -> FloatArray:

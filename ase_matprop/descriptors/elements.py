@@ -24,8 +24,8 @@ from ase_matprop.errors import UnknownElementError
 
 logger = logging.getLogger(__name__)
 
-#: the 22 properties of the Ward-2017 features in the order of Table 1 of Krajewski et al. (2022): the column of Magpie's
-#: table, and the name that Table 1 gives it
+#: the 22 properties of the Ward-2017 features in the order of Table 1 of Krajewski et al. (2022): the column of
+#: Magpie's table, and the name that Table 1 gives it
 MAGPIE_PROPERTIES: dict[str, str] = {
     "Number": "Atomic Number",
     "MendeleevNumber": "Mendeleev Number",
@@ -61,6 +61,7 @@ class ElementTable:
         properties: the 22 properties of :data:`MAGPIE_PROPERTIES`, missing values imputed, shape (113, 22).
         imputed: where ``properties`` holds an imputed value, shape (113, 22).
         oxidation_states: known oxidation states of each element.
+
     """
 
     symbols: tuple[str, ...]

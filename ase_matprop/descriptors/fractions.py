@@ -30,6 +30,7 @@ def compute_amounts(amounts: Sequence[Mapping[int, float]]) -> tuple[NDArray[np.
 
     Returns:
         Fractions of shape (n, 86), NaN in the rows that have none, and n entries of None or the reason.
+
     """
     features = np.zeros((len(amounts), len(ELEMENTS)))
     errors: list[str | None] = [None] * len(amounts)
@@ -37,8 +38,8 @@ def compute_amounts(amounts: Sequence[Mapping[int, float]]) -> tuple[NDArray[np.
         unknown = [chemical_symbols[number] for number in entry if number not in _COLUMN]
         if unknown or not entry:
             errors[row] = (
-                f"the element fractions do not cover {', '.join(unknown)}; they have H to Pu without He, Ne, Ar, Po, At, "
-                "Rn, Fr and Ra"
+                f"the element fractions do not cover {', '.join(unknown)}; they have H to Pu without "
+                "He, Ne, Ar, Po, At, Rn, Fr and Ra"
                 if unknown
                 else "the composition is empty"
             )

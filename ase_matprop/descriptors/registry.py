@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 from ase import Atoms
@@ -26,6 +27,7 @@ class Descriptor:
         version: raised whenever the numbers change, so that weights never meet features of another kind.
         labels: names of the features.
         needs_structure: False if the composition alone decides.
+
     """
 
     name: str
@@ -43,6 +45,7 @@ class Descriptor:
 
         Returns:
             Features of shape (n, n_features), NaN in the rows that have none, and n entries of None or the reason.
+
         """
         if n_jobs == 1 or len(structures) < 2:
             return self._function(structures)
@@ -51,8 +54,7 @@ class Descriptor:
         n_chunks = min(len(structures), 4 * joblib.effective_n_jobs(n_jobs))
         bounds = np.linspace(0, len(structures), n_chunks + 1).astype(int)
         parts = joblib.Parallel(n_jobs=n_jobs)(
-            joblib.delayed(_compute_part)(self.name, list(structures[start:stop]))
-            for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+            joblib.delayed(_compute_part)(self.name, list(structures[start:stop])) for start, stop in pairwise(bounds)
         )
         return np.concatenate([features for features, _ in parts]), [error for _, part in parts for error in part]
 
@@ -74,6 +76,7 @@ def get_descriptor(name: str) -> Descriptor:
 
     Raises:
         UnknownNameError: if one of the names does not exist.
+
     """
     parts = [_single(part.strip()) for part in name.split("+")]
     if len(parts) == 1:
@@ -88,7 +91,7 @@ def get_descriptor(name: str) -> Descriptor:
 
     return Descriptor(
         name="+".join(part.name for part in parts),
-        version=max(part.version for part in parts),
+        version=math.prod(part.version for part in parts),  # raised whenever one of them is
         labels=tuple(label for part in parts for label in part.labels),
         needs_structure=any(part.needs_structure for part in parts),
         _function=compute,
@@ -137,7 +140,7 @@ DESCRIPTORS: dict[str, Callable[[], Descriptor]] = {
 }
 
 
-def _single(name: str) -> Any:
+def _single(name: str) -> Descriptor:
     if name not in DESCRIPTORS:
         raise unknown_name("descriptor", name, DESCRIPTORS)
     return DESCRIPTORS[name]()

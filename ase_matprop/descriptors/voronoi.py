@@ -61,6 +61,7 @@ class Tessellation:
         reverse: index of the same face seen from ``neighbor``, shape (n_faces,).
         key: sorted identifiers of the faces, see :meth:`find_faces`, shape (n_faces,).
         image: lattice translation of the neighbour in the reduced cell, shape (n_faces, 3).
+
     """
 
     n_sites: IntArray
@@ -90,6 +91,7 @@ class Tessellation:
 
         Returns:
             Indices of the faces (only meaningful where found) and whether each of them exists, both of shape (n,).
+
         """
         key = _face_key(site, neighbor, image)
         index = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
@@ -126,6 +128,7 @@ def tessellate(structures: Sequence[Atoms]) -> tuple[Tessellation | None, list[s
     Returns:
         The tessellation of the structures that have one (None if there is none), in their order, and for each of
         ``structures`` None or the reason why it is left out.
+
     """
     errors: list[str | None] = [None] * len(structures)
     cells: list[_FreudCells] = []
@@ -149,7 +152,7 @@ class _FreudCells:
 
     def __init__(self, atoms: Atoms) -> None:
         reduced = np.asarray(atoms.cell.minkowski_reduce()[0])
-        # freud wants an upper triangular box; the rotation (or rotoinversion) that makes it leaves all areas as they are
+        # freud wants an upper triangular box; the rotation (or rotoinversion) to it leaves all areas as they are
         upper = np.linalg.qr(reduced.T, mode="r")
         self.lattice = (upper * np.sign(np.diag(upper))[:, None]).T  # rows are lattice vectors
         fractional = np.linalg.solve(reduced.T, atoms.positions.T).T
@@ -254,13 +257,13 @@ class _Faces:
 
     def volumes(self, n: int) -> FloatArray:
         """Volume under the faces of each of ``n`` sites."""
-        return np.bincount(self.site, self.area * self.distance / 6.0, minlength=n)
+        return np.bincount(self.site, self.area * self.distance / 6.0, minlength=n).astype(np.float64)
 
     def merged(self) -> _Faces:
         """Add up the triangles that belong to one face."""
         key = _face_key(self.site, self.neighbor, self.image)
         _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-        area = np.bincount(inverse, self.area)
+        area = np.bincount(inverse, self.area).astype(np.float64)
         return _Faces(self.site[first], self.neighbor[first], self.image[first], area, self.distance[first])
 
     def two_sided(self) -> _Faces:

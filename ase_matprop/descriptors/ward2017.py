@@ -1,8 +1,9 @@
 r"""The 271 features of Ward et al. (2017): 126 from the Voronoi tessellation and 145 from the composition.
 
 L. Ward et al., Phys. Rev. B 96, 024104 (2017), doi:10.1103/PhysRevB.96.024104.  Order and names are those of Table 1 of
-Krajewski et al., Comput. Mater. Sci. 208, 111254 (2022), doi:10.1016/j.commatsci.2022.111254, which the published SIPFENN
-weights use.  What that table calls variance or standard deviation is a mean absolute deviation in Magpie, and here.
+Krajewski et al., Comput. Mater. Sci. 208, 111254 (2022), doi:10.1016/j.commatsci.2022.111254, which the published
+SIPFENN weights use.  What that table calls variance or standard deviation is a mean absolute deviation in Magpie, and
+here.
 
 With :math:`A_{ij}` the area of the Voronoi face between the sites i and j, :math:`d_{ij}` their distance and
 :math:`w_{ij} = A_{ij} / \max_k A_{ik}`:
@@ -69,6 +70,7 @@ def compute(structures: Sequence[Atoms]) -> tuple[FloatArray, list[str | None]]:
     Returns:
         Features of shape (n, 271) in the order of :func:`feature_labels`, NaN in the rows that have none, and n entries
         of None or the reason why there are none.
+
     """
     features = np.full((len(structures), N_FEATURES), np.nan)
     errors: list[str | None] = [element_error(atoms) for atoms in structures]
@@ -143,9 +145,7 @@ def _structure_features(
     packing = np.add.reduceat(4.0 / 3.0 * np.pi * radius**3, t.first_site) / t.cell_volumes
 
     n_slots = slots.numbers.shape[1]
-    area_to_slot = np.bincount(
-        t.site * n_slots + slot_of_site[t.neighbor], t.area, minlength=len(numbers) * n_slots
-    ).reshape(-1, n_slots)
+    area_to_slot = _sum_by_slot(t, t.area, slot_of_site, n_slots)
     columns = [
         over_sites.mean(coordination),
         over_sites.deviation(coordination),
@@ -176,7 +176,14 @@ def _structure_features(
 
 
 def _sum_faces(tessellation: Tessellation, values: FloatArray) -> FloatArray:
-    return np.bincount(tessellation.site, values, minlength=len(tessellation.structure))
+    return np.bincount(tessellation.site, values, minlength=len(tessellation.structure)).astype(np.float64)
+
+
+def _sum_by_slot(tessellation: Tessellation, values: FloatArray, slot_of_site: IntArray, n_slots: int) -> FloatArray:
+    """Sum face values for each site and element of the neighbour, shape (n_sites_total, n_slots)."""
+    size = len(tessellation.structure) * n_slots
+    index = tessellation.site * n_slots + slot_of_site[tessellation.neighbor]
+    return np.bincount(index, values, minlength=size).astype(np.float64).reshape(-1, n_slots)
 
 
 class _SiteStatistics:
@@ -215,7 +222,6 @@ def _warren_cowley(
     back = weight[t.reverse]
     own = np.zeros((n_sites, n_slots))
     own[np.arange(n_sites), slot_of_site] = 1.0
-    neighbor_slot = t.site * n_slots + slot_of_site[t.neighbor]
 
     def step(values: FloatArray) -> FloatArray:
         return np.column_stack([_sum_faces(t, weight * values[t.neighbor, slot]) for slot in range(n_slots)])
@@ -224,7 +230,7 @@ def _warren_cowley(
     returns = _sum_faces(t, weight * back)
     shell_2 = step(shell_1) - returns[:, None] * own
     # two steps and back over the first face: i -> j -> i -> k, of which k = j is already absent from shell_2
-    detour = np.bincount(neighbor_slot, weight * back * weight, minlength=n_sites * n_slots).reshape(-1, n_slots)
+    detour = _sum_by_slot(t, weight * back * weight, slot_of_site, n_slots)
     shell_3 = step(shell_2) - returns[:, None] * shell_1 + detour - _triangles(t, largest)[:, None] * own
 
     present = slots.used[t.structure]
@@ -252,4 +258,4 @@ def _triangles(tessellation: Tessellation, largest: FloatArray) -> FloatArray:
     first, second, closing = first[found], second[found], closing[found]
     product = t.area[first] * t.area[second] * t.area[closing]
     product /= largest[t.site[first]] * largest[t.neighbor[first]] * largest[t.neighbor[second]]
-    return 2.0 * np.bincount(t.site[first], product, minlength=len(t.structure))
+    return 2.0 * np.bincount(t.site[first], product, minlength=len(t.structure)).astype(np.float64)

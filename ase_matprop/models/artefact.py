@@ -73,7 +73,9 @@ class Artefact:
 def build_ensemble(card: ModelCard) -> Ensemble:
     """Return the untrained network of a card."""
     spec = card.network
-    return Ensemble(build_network(spec.name, spec.n_inputs, spec.n_outputs, spec.settings) for _ in range(spec.n_members))
+    return Ensemble(
+        build_network(spec.name, spec.n_inputs, spec.n_outputs, spec.settings) for _ in range(spec.n_members)
+    )
 
 
 def sha256(path: Path) -> str:
@@ -89,7 +91,10 @@ def save(folder: Path, card: ModelCard, network: nn.Module, scaler: Scaler, targ
     """
     precision = PRECISIONS[card.weights.dtype]
     tensors = {
-        _NETWORK + name: tensor.detach().cpu().to(precision if tensor.is_floating_point() else tensor.dtype).contiguous()
+        _NETWORK + name: tensor.detach()
+        .cpu()
+        .to(precision if tensor.is_floating_point() else tensor.dtype)
+        .contiguous()
         for name, tensor in network.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
@@ -102,13 +107,13 @@ def save(folder: Path, card: ModelCard, network: nn.Module, scaler: Scaler, targ
         tensors[name] = torch.from_numpy(np.atleast_1d(np.asarray(array, dtype=np.float64)))
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ArtefactError(f"the tensor {name} has values that are not finite in {card.weights.dtype}; save as float32")
+            raise ArtefactError(
+                f"the tensor {name} has values that are not finite in {card.weights.dtype}; save as float32"
+            )
     folder.mkdir(parents=True, exist_ok=True)
     data = save_tensors(tensors)
     (folder / card.weights.file).write_bytes(data)
-    weights = WeightsSpec(
-        file=card.weights.file, sha256=hashlib.sha256(data).hexdigest(), dtype=card.weights.dtype
-    )
+    weights = WeightsSpec(file=card.weights.file, sha256=hashlib.sha256(data).hexdigest(), dtype=card.weights.dtype)
     card = card.model_copy(update={"weights": weights})
     card.write(folder)
     return card
@@ -119,6 +124,7 @@ def read_weights(folder: Path, card: ModelCard) -> dict[str, Tensor]:
 
     Raises:
         ArtefactError: if the file is missing, was altered or is incomplete.
+
     """
     path = folder / card.weights.file
     if path.parent != folder:
@@ -126,7 +132,9 @@ def read_weights(folder: Path, card: ModelCard) -> dict[str, Tensor]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ArtefactError(f"the weights {path} cannot be read ({error.strerror}); get the model folder again") from None
+        raise ArtefactError(
+            f"the weights {path} cannot be read ({error.strerror}); get the model folder again"
+        ) from None
     found = hashlib.sha256(data).hexdigest()
     if found != card.weights.sha256:
         raise ArtefactError(
@@ -144,6 +152,7 @@ def load(folder: Path) -> Artefact:
 
     Raises:
         ArtefactError: if the folder is incomplete, was altered, or its tensors do not fit the network of the card.
+
     """
     card = ModelCard.read(folder)
     tensors = read_weights(folder, card)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class NetworkSpec(_Part):
 
 
 class DescriptorSpec(_Part):
-    """The descriptor, and how its features are prepared: standardised, then clipped to +-``clip`` standard deviations."""
+    """The descriptor, and how its features are prepared: standardised, then clipped to +-``clip`` deviations."""
 
     name: str
     version: int
@@ -80,6 +81,7 @@ class ModelCard(_Part):
             or tuning.
         test_errors_by_group: errors on parts of the test set, such as ``"oxides"`` or ``"3 elements"``.
         recipe: the recipe of the training run, as it was read.
+
     """
 
     format_version: int = FORMAT_VERSION
@@ -101,7 +103,7 @@ class ModelCard(_Part):
     created: str
     weights: WeightsSpec
 
-    @property
+    @builtins.property  # the field named property hides it
     def material_property(self) -> MaterialProperty:
         """The entry of the property table."""
         return get_property(self.property)
@@ -112,6 +114,7 @@ class ModelCard(_Part):
 
         Raises:
             ArtefactError: if there is none, or it is not a card that this version understands.
+
         """
         path = folder / CARD_FILE
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ class Predictions:
         formulas: chemical formulas (Hill order), empty where the input could not be read.
         n_atoms: number of atoms of each input, 0 where it could not be read, shape (n,).
         spread: standard deviation over the members of the model's ensemble, shape (n,); None for a single network.
+
     """
 
     values: NDArray[np.float64]
@@ -44,7 +46,7 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.values)
 
-    @property
+    @builtins.property  # the field named property hides it
     def n_failed(self) -> int:
         """Number of rows without a value."""
         return sum(error is not None for error in self.errors)
@@ -54,6 +56,7 @@ class Predictions:
 
         Raises:
             UnknownNameError: if the unit is not known or of another dimension.
+
         """
         factor = conversion_factor(self.unit, unit)
         spread = None if self.spread is None else self.spread * factor

@@ -31,6 +31,7 @@ class Predictor:
     Attributes:
         card: the model's card.
         device: torch device on which the network is evaluated.
+
     """
 
     def __init__(self, loaded: artefact.Artefact, device: str = "cpu") -> None:
@@ -67,6 +68,7 @@ class Predictor:
 
         Returns:
             Exactly one row per input; a bad input costs its own row only, and that row says why.
+
         """
         if isinstance(inputs, Atoms | str | os.PathLike) or not isinstance(inputs, Iterable) or _is_structure(inputs):
             inputs = [inputs]
@@ -153,6 +155,7 @@ def load_model(name_or_path: str | os.PathLike[str] = DEFAULT_MODEL, *, device: 
     Raises:
         UnknownNameError: if there is no such model.
         ArtefactError: if the model folder is incomplete or was altered.
+
     """
     return Predictor(artefact.load(registry.find_model(name_or_path)), device)
 
@@ -169,8 +172,8 @@ def predict(
     """Predict the property of a model for files or objects.
 
     Args:
-        inputs: one or a list of ASE ``Atoms``, pymatgen ``Structure``, paths, glob patterns or folders; every structure in
-            a file or folder gives a row (see :func:`ase_matprop.structures.iter_structures`).
+        inputs: one or a list of ASE ``Atoms``, pymatgen ``Structure``, paths, glob patterns or folders; every
+            structure in a file or folder gives a row (see :func:`ase_matprop.structures.iter_structures`).
         model: name of a shipped model, or path of a model folder.
         batch_size: number of structures that are held and evaluated together.
         n_jobs: number of processes for the descriptor; -1 for one per core.
@@ -178,11 +181,12 @@ def predict(
         progress: called with the number of finished rows after each batch.
 
     Returns:
-        One row per structure, or per file that could not be read.
+        One row per structure, and one for each file, pattern or folder from which none could be read.
 
     Raises:
         UnknownNameError: if there is no such model.
-        StructureError: if a pattern or folder holds no structures at all.
+        ArtefactError: if the model folder is incomplete or was altered.
+
     """
     predictor = load_model(model, device=device)
     return predictor.predict_entries(iter_structures(inputs), batch_size=batch_size, n_jobs=n_jobs, progress=progress)

@@ -2,7 +2,8 @@
 
 D. Jha et al., Sci. Rep. 11, 4244 (2021), doi:10.1038/s41598-021-83193-1, Table 4 and Figure 5; D. Jha, Ph.D. thesis,
 Northwestern University (2020), Table 4.1.  The third stack of the 48-layer network is printed as 1024 wide although its
-output is 256, and is 256 here.  The sizes of the 24-layer network are not printed: they follow the pattern of the others.
+output is 256, and is 256 here.  The sizes of the 24-layer network are not printed: they follow the pattern of the
+others.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ class IRNet(nn.Module):
         n_inputs: number of input features.
         n_outputs: number of predicted values.
         depth: number of layers, a key of :data:`STACKS`.
-        residual: ``"individual"`` for a shortcut round every FC-BN-ReLU sequence (IRNet), ``"stacked"`` for one round every
-            stack of equally wide sequences (SRNet), ``"none"`` for the plain network.  Where widths differ, the shortcut is
-            a linear projection.
+        residual: ``"individual"`` for a shortcut round every FC-BN-ReLU sequence (IRNet), ``"stacked"`` for one round
+            every stack of equally wide sequences (SRNet), ``"none"`` for the plain network.  Where widths differ, the
+            shortcut is a linear projection.
         dropout: share of the activations that is dropped after each sequence during training; the papers use none.
         stacks: ``(width, number of layers)`` of each stack, in place of those of ``depth``.
 
@@ -41,6 +42,7 @@ class IRNet(nn.Module):
 
     Raises:
         ValueError: for a depth or a kind of residual that does not exist.
+
     """
 
     def __init__(
@@ -74,7 +76,8 @@ class IRNet(nn.Module):
         self.output = nn.Linear(width_in, n_outputs)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.output(self.represent(features))
+        output: Tensor = self.output(self.represent(features))
+        return output
 
     def represent(self, features: Tensor, layer: int | None = None) -> Tensor:
         """Return the activations after block number ``layer`` (the last one by default), shape (n, width)."""

@@ -25,7 +25,11 @@ from ase_matprop.structures import as_atoms
 
 logger = logging.getLogger(__name__)
 
-_OPEN = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+_UNPACK: dict[str, Callable[[bytes], bytes]] = {
+    ".xz": lzma.decompress,
+    ".gz": gzip.decompress,
+    ".bz2": bz2.decompress,
+}
 _CACHE_VERSION = 1
 _BLOCK = 2000  # rows between two progress messages
 
@@ -40,6 +44,7 @@ class FeatureTable:
         targets: shape (n,).
         amounts: number of atoms of each element, column = atomic number, shape (n, 119).
         skipped: identifier -> reason, for the rows of the file that are not in the table.
+
     """
 
     ids: list[str]
@@ -70,7 +75,8 @@ def load_feature_table(
     id_key: str = "material_id",
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureTable:
-    """Read structures with targets (extended XYZ, plain or compressed) and compute their features, or take the cached ones.
+    """Read structures with targets (extended XYZ, plain or compressed) and compute their features, or take the cached
+    ones.
 
     Args:
         path: file with all structures; the target and the identifier of each stand in its comment line.
@@ -82,9 +88,12 @@ def load_feature_table(
 
     Raises:
         RecipeError: if the file cannot be read or has no usable row.
+
     """
     if not path.is_file():
-        raise RecipeError(f"the data file {path} does not exist; give the folder of the data with --data-dir or MATPROP_DATA")
+        raise RecipeError(
+            f"the data file {path} does not exist; give the folder of the data with --data-dir or MATPROP_DATA"
+        )
     descriptor = get_descriptor(descriptor_name)
     identity = "|".join([str(_CACHE_VERSION), property_name, id_key, descriptor.name, str(descriptor.version)])
     digest = hashlib.sha256(path.read_bytes() + identity.encode()).hexdigest()[:16]
@@ -93,7 +102,7 @@ def load_feature_table(
         logger.info("features from %s", cached)
         return _read_cache(cached)
 
-    structures = _read_structures(path)
+    structures = read_extxyz(path)
     ids: list[str] = []
     skipped: dict[str, str] = {}
     good: list[Atoms] = []
@@ -136,10 +145,16 @@ def load_feature_table(
     return table
 
 
-def _read_structures(path: Path) -> list[Atoms]:
+def read_extxyz(path: Path) -> list[Atoms]:
+    """Read all structures of an extended XYZ file, plain or compressed, as they stand there.
+
+    Raises:
+        RecipeError: if the file cannot be read.
+
+    """
     try:
-        with _OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8") as stream:
-            text = stream.read()  # whole: ASE seeks, which is slow in a compressed stream
+        unpack = _UNPACK.get(path.suffix, bytes)
+        text = unpack(path.read_bytes()).decode()  # whole: ASE seeks, which is slow in a compressed stream
         structures = read(io.StringIO(text), ":", format="extxyz")
     except Exception as error:  # parsers raise all kinds
         raise RecipeError(f"the data file {path} cannot be read as extended XYZ: {error}") from None

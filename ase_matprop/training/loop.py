@@ -44,7 +44,7 @@ class Batches:
 
 
 class _ShuffledBatches(Sampler[list[int]]):
-    """Row numbers of shuffled full batches; the order depends on seed and epoch only, so that a resumed run repeats it."""
+    """Row numbers of shuffled full batches; seed and epoch alone decide, so that a resumed run repeats their order."""
 
     def __init__(self, n_rows: int, batch_size: int, seed: int) -> None:
         self.n_rows = n_rows
@@ -99,7 +99,8 @@ class RegressionModule(pl.LightningModule):
         self.loss = _LOSSES[settings.loss]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self.network(inputs)
+        outputs: Tensor = self.network(inputs)
+        return outputs
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         inputs, targets = batch
@@ -124,7 +125,10 @@ class RegressionModule(pl.LightningModule):
         optimizer = kind(groups, lr=settings.learning_rate, fused=True)
         if settings.schedule == "one_cycle":
             schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, settings.learning_rate, total_steps=int(self.trainer.estimated_stepping_batches), pct_start=0.15
+                optimizer,
+                settings.learning_rate,
+                total_steps=int(self.trainer.estimated_stepping_batches),
+                pct_start=0.15,
             )
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
         if settings.schedule == "plateau":
@@ -136,7 +140,9 @@ class RegressionModule(pl.LightningModule):
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Lightning from advertising and from warning of what is intended here."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities")]
+    loggers = [
+        logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities")
+    ]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -177,9 +183,12 @@ def fit(
         target_scale: the property's value of one unit of scaled target.
         progress_bar: whether to draw a progress bar.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+
     """
     folder.mkdir(parents=True, exist_ok=True)
-    best = ModelCheckpoint(dirpath=folder, filename="best", monitor=MONITOR, save_last=True, enable_version_counter=False)
+    best = ModelCheckpoint(
+        dirpath=folder, filename="best", monitor=MONITOR, save_last=True, enable_version_counter=False
+    )
     callbacks: list[Callback] = [_History(folder / HISTORY), best]
     if settings.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(MONITOR, patience=settings.early_stopping_patience))

@@ -23,13 +23,16 @@ def summarize(predicted: FloatArray, reference: FloatArray) -> ErrorSummary:
     )
 
 
-def summarize_groups(predicted: FloatArray, reference: FloatArray, amounts: NDArray[np.int64]) -> dict[str, ErrorSummary]:
+def summarize_groups(
+    predicted: FloatArray, reference: FloatArray, amounts: NDArray[np.int64]
+) -> dict[str, ErrorSummary]:
     """Return the errors by number of elements, and of compounds with and without oxygen.
 
     Args:
         predicted: shape (n,).
         reference: shape (n,).
         amounts: number of atoms of each element, column = atomic number, shape (n, 119).
+
     """
     n_elements = (amounts > 0).sum(axis=1)
     oxide = (amounts[:, atomic_numbers["O"]] > 0) & (n_elements > 1)

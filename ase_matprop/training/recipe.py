@@ -74,8 +74,8 @@ class NetworkSection(_Section):
 class TrainingSection(_Section):
     """The training loop.
 
-    ``outlier_sigma`` removes training and validation rows whose target is more than so many standard deviations from the
-    mean of the training targets (thesis of D. Jha, section 5.2.1); test rows always stay.
+    ``outlier_sigma`` removes training and validation rows whose target is more than so many standard deviations from
+    the mean of the training targets (thesis of D. Jha, section 5.2.1); test rows always stay.
     """
 
     loss: Literal["mae", "mse", "huber"] = "mae"
@@ -119,6 +119,7 @@ class Recipe(_Section):
         Raises:
             RecipeError: if the file cannot be read, is no TOML, or has a key or value that is not allowed; the message
                 names it.
+
         """
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))

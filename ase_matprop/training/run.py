@@ -66,8 +66,9 @@ def train(
 ) -> TrainingResult:
     """Run a recipe and write a model folder, the split, the history and figures.
 
-    ``output`` gets ``recipe.toml``, ``split.json`` (identifiers of the rows of each set), ``member_<k>/`` with checkpoints
-    and ``history.csv``, ``learning_curve.png``, ``parity_test.png`` and ``<recipe name>/``, the model folder.
+    ``output`` gets ``recipe.toml``, ``split.json`` (identifiers of the rows of each set), ``member_<k>/`` with
+    checkpoints and ``history.csv``, ``learning_curve.png``, ``parity_test.png`` and ``<recipe name>/``, the model
+    folder.
 
     Args:
         recipe_path: the recipe.
@@ -81,6 +82,7 @@ def train(
 
     Raises:
         RecipeError: if the recipe or its data cannot be used, or ``output`` holds another run.
+
     """
     recipe = Recipe.read(recipe_path)
     _prepare_output(recipe, recipe_path, output, resume)
@@ -106,13 +108,13 @@ def train(
     scaler = Scaler.fit(table.features[split.train], recipe.descriptor.clip)
     train_targets = table.targets[split.train]
     target = TargetTransform(np.array([train_targets.mean()]), np.array([train_targets.std() or 1.0]))
-    sets = [
+    train_set, validation_set = (
         Batches(
             scaler.transform(table.features[rows]),
             ((table.targets[rows] - target.offset) / target.scale).astype(np.float32)[:, None],
         )
         for rows in (split.train, split.validation)
-    ]
+    )
     members: list[nn.Module] = []
     for member in range(recipe.network.members):
         folder = output / f"member_{member}"
@@ -126,7 +128,8 @@ def train(
             else:
                 state = fit(
                     network,
-                    *sets,
+                    train_set,
+                    validation_set,
                     recipe.training,
                     seed=seed,
                     folder=folder,
@@ -146,7 +149,9 @@ def train(
 def _prepare_output(recipe: Recipe, recipe_path: Path, output: Path, resume: bool) -> None:
     stored = output / RECIPE_FILE
     if not resume and output.exists() and any(output.iterdir()):
-        raise RecipeError(f"the output folder {output} is not empty; choose another one, or go on with its run with --resume")
+        raise RecipeError(
+            f"the output folder {output} is not empty; choose another one, or go on with its run with --resume"
+        )
     if resume and stored.is_file() and Recipe.read(stored) != recipe:
         raise RecipeError(f"{output} holds a run of another recipe than {recipe_path}; choose another output folder")
     output.mkdir(parents=True, exist_ok=True)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from tests.conftest import crystals_for_comparison, prototype_crystals
 
 from ase_matprop.descriptors import ward2017
 from ase_matprop.descriptors.voronoi import Tessellation, tessellate
 from ase_matprop.structures import as_atoms
+from tests.conftest import crystals_for_comparison, prototype_crystals
 
 CRYSTALS = crystals_for_comparison()
 
@@ -87,10 +87,10 @@ def test_where_pymatgen_breaks_the_sum_rule_ours_holds() -> None:
 @pytest.mark.data
 def test_low_symmetry_structures_on_which_pymatgen_fails(data_dir) -> None:
     """LiBi12O20 and Mg3Ir: neighbours beyond 13 Angstrom or lost faces in pymatgen, sound here."""
-    from ase_matprop.training.datasets import _read_structures
+    from ase_matprop.training.datasets import read_extxyz
 
     wanted = {"mp-568419"}
-    structures = _read_structures(data_dir / "mp" / "mp_formation_energy.extxyz.xz")
+    structures = read_extxyz(data_dir / "mp" / "mp_formation_energy.extxyz.xz")
     chosen = [
         atoms
         for atoms in structures

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, make_supercell
-from tests.conftest import crystals_for_comparison, prototype_crystals, rattled, shuffled_elements
 
 from ase_matprop.descriptors import ward2017
 from ase_matprop.descriptors.elements import MAGPIE_PROPERTIES
 from ase_matprop.structures import as_atoms
+from tests.conftest import crystals_for_comparison, prototype_crystals, rattled, shuffled_elements
 
 LABELS = ward2017.feature_labels()
 _STATISTIC = {
@@ -77,7 +77,9 @@ def matminer_features(atoms: Atoms) -> dict[str, float]:
             result[f"{_STATISTIC[statistic]} {MAGPIE_PROPERTIES[name]}"] = value
         norms = mc.Stoichiometry(p_list=(0, 2, 3, 5, 7, 10)).featurize(structure.composition)
         result |= dict(zip(LABELS[126:132], norms, strict=True))
-        result |= dict(zip(LABELS[264:268], mc.ValenceOrbital(props=["frac"]).featurize(structure.composition), strict=True))
+        result |= dict(
+            zip(LABELS[264:268], mc.ValenceOrbital(props=["frac"]).featurize(structure.composition), strict=True)
+        )
     return {label: result[label] for label in LABELS if label in result}
 
 
@@ -193,7 +195,16 @@ def _mirrored(atoms: Atoms) -> Atoms:
         lambda atoms: atoms * (2, 1, 2),
         lambda atoms: make_supercell(atoms, [[1, 1, 0], [-1, 1, 0], [0, 0, 1]]),
     ],
-    ids=["rotation", "translation", "mirror", "permutation", "skewed cell", "left-handed", "supercell", "turned supercell"],
+    ids=[
+        "rotation",
+        "translation",
+        "mirror",
+        "permutation",
+        "skewed cell",
+        "left-handed",
+        "supercell",
+        "turned supercell",
+    ],
 )
 @pytest.mark.parametrize("case", SYMMETRY_CASES)
 def test_invariants(case: str, operation) -> None:
@@ -238,16 +249,18 @@ def test_imputed_element_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     features = compute(bulk("Ar", "fcc", 5.26))
     assert "Electronegativity for Ar" in caplog.text
     table = elements.load_element_table()
-    measured = table.column("Electronegativity")[1:][~table.imputed[1:, list(MAGPIE_PROPERTIES).index("Electronegativity")]]
+    measured = table.column("Electronegativity")[1:][
+        ~table.imputed[1:, list(MAGPIE_PROPERTIES).index("Electronegativity")]
+    ]
     assert features[0, LABELS.index("mean Electronegativity")] == pytest.approx(measured.mean())
 
 
 @pytest.mark.data
 @pytest.mark.slow
 def test_every_structure_of_the_materials_project_set_has_features(data_dir) -> None:
-    from ase_matprop.training.datasets import _read_structures
+    from ase_matprop.training.datasets import read_extxyz
 
-    structures = _read_structures(data_dir / "mp" / "mp_formation_energy.extxyz.xz")
+    structures = read_extxyz(data_dir / "mp" / "mp_formation_energy.extxyz.xz")
     assert len(structures) == 33064
     features, errors = ward2017.compute(structures)
     assert [error for error in errors if error is not None] == []

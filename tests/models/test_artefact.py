@@ -46,7 +46,9 @@ def test_half_precision_changes_predictions_little(small_model: Path, tmp_path: 
     second = artefact.load(tmp_path / "half")
     features = torch.rand(4, first.card.network.n_inputs)
     torch.testing.assert_close(second.network(features), first.network(features), rtol=0, atol=2e-3)
-    assert (tmp_path / "half" / "weights.safetensors").stat().st_size < (small_model / "weights.safetensors").stat().st_size
+    assert (tmp_path / "half" / "weights.safetensors").stat().st_size < (
+        small_model / "weights.safetensors"
+    ).stat().st_size
 
 
 @pytest.mark.parametrize("position", [10, -1])

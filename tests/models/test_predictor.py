@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from tests.conftest import prototype_crystals
 
 from ase_matprop import load_model, predict
 from ase_matprop.errors import MatPropError, UnknownNameError
 from ase_matprop.models import Predictor
+from tests.conftest import prototype_crystals
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -32,7 +34,7 @@ def test_widths_of_17_layers() -> None:
     assert [layer.out_features for layer in layers] == widths
     # weights and biases of the linear layers, and two numbers per unit of batch normalisation
     sizes = [271, *widths]
-    expected = sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True)) + 2 * sum(widths[:-1])
+    expected = sum((a + 1) * b for a, b in pairwise(sizes)) + 2 * sum(widths[:-1])
     assert sum(parameter.numel() for parameter in IRNet(271, residual="none").parameters()) == expected
 
 

@@ -52,7 +52,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def toy_structures(n: int = 120) -> list[Atoms]:
-    """Random binary rocksalt cells; the target is the difference of electronegativity-like numbers, so it can be learnt."""
+    """Random binary rocksalt cells with a target that is linear in the atomic numbers, so that it can be learnt."""
     rng = np.random.default_rng(0)
     structures = []
     for index in range(n):
@@ -141,7 +141,7 @@ def test_features_are_cached(setup: tuple[Path, Path], tmp_path: Path, monkeypat
     _, data = setup
     arguments = (data / "toy.extxyz.xz", "formation_energy_per_atom", "composition")
     first = datasets.load_feature_table(*arguments, cache_dir=tmp_path / "cache")
-    monkeypatch.setattr(datasets, "_read_structures", lambda path: pytest.fail("the cache was not used"))
+    monkeypatch.setattr(datasets, "read_extxyz", lambda path: pytest.fail("the cache was not used"))
     second = datasets.load_feature_table(*arguments, cache_dir=tmp_path / "cache")
     np.testing.assert_array_equal(first.features, second.features)
     assert (first.ids, first.skipped) == (second.ids, second.skipped)

@@ -31,8 +31,8 @@ from ase.io.formats import UnknownFileTypeError, filetype
 from ase.io.jsonio import decode
 from ase.io.vasp import read_vasp
 
-from ase_matprop._structure_cif import read_cif
 from ase_matprop.errors import StructureError
+from ase_matprop.structures.cif import read_cif
 
 _COMPRESSIONS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 #: file name extensions, and the reader for each: a name of this module, or "ase:" and a format of ase.io

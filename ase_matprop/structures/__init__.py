@@ -19,10 +19,10 @@ from typing import Literal, overload
 
 from ase import Atoms
 
-from ase_matprop._structure_checks import MINIMUM_DISTANCE, find_disorder, find_problem
-from ase_matprop._structure_files import SUPPORTED, NoStructureError, file_kind, is_companion, read_file
-from ase_matprop._structure_objects import convert, is_single, label, unsupported
 from ase_matprop.errors import StructureError, unknown_name
+from ase_matprop.structures.checks import MINIMUM_DISTANCE, find_disorder, find_problem
+from ase_matprop.structures.files import SUPPORTED, NoStructureError, file_kind, is_companion, read_file
+from ase_matprop.structures.objects import convert, is_single, label, unsupported
 
 __all__ = ["MINIMUM_DISTANCE", "StructureEntry", "as_atoms", "check_atoms", "iter_structures", "read_structures"]
 
@@ -66,7 +66,7 @@ def as_atoms(obj: object, *, name: str | None = None) -> Atoms:
         StructureError: if ``obj`` is no structure, or one that :func:`check_atoms` refuses.
 
     """
-    if isinstance(obj, (str, os.PathLike)):
+    if isinstance(obj, (str, os.PathLike)) and obj != "":
         path = _as_path(obj)
         if _is_folder(path):
             raise StructureError(f"{name or obj}: is a folder; read it with read_structures({str(obj)!r})")
@@ -131,7 +131,9 @@ def iter_structures(inputs: object) -> Iterator[StructureEntry]:
     elif not isinstance(inputs, Iterable):
         raise StructureError(unsupported(inputs))
     for index, item in enumerate(inputs):
-        if isinstance(item, (str, os.PathLike)):
+        if isinstance(item, str) and not item:
+            yield StructureEntry("", None, "is an empty path; give a file, a folder ('.' for this one) or a pattern")
+        elif isinstance(item, (str, os.PathLike)):
             yield from _read_path(_as_path(item))
         else:
             yield _object_entry(item, index)

@@ -22,8 +22,8 @@ from ase.data import atomic_numbers
 from ase.io.cif import CIFBlock, parse_cif
 from ase.spacegroup import Spacegroup
 
-from ase_matprop._structure_checks import DISORDER_REMEDY, OCCUPANCY_TOLERANCE, Floats, close_pairs, disorder
 from ase_matprop.errors import StructureError
+from ase_matprop.structures.checks import DISORDER_REMEDY, OCCUPANCY_TOLERANCE, Floats, close_pairs, disorder
 
 #: sites that symmetry makes from one listed site and that lie closer than this (Angstrom) differ by rounding only
 _ROUNDING_DISTANCE = 0.1

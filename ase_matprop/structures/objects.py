@@ -16,8 +16,8 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from ase.geometry import cellpar_to_cell
 
-from ase_matprop._structure_checks import DISORDER_REMEDY, OCCUPANCY_TOLERANCE, disorder, find_disorder
 from ase_matprop.errors import StructureError
+from ase_matprop.structures.checks import DISORDER_REMEDY, OCCUPANCY_TOLERANCE, disorder, find_disorder
 
 #: keys of ``Atoms.info`` that identify a structure, the first one that is there counts
 _LABELS = ("name", "material_id", "label")
