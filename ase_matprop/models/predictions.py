@@ -27,7 +27,7 @@ class Predictions:
         property: name of the property (see :mod:`ase_matprop.properties`).
         model: name of the model.
         names: where each input came from: a file, or a label or index of an object.
-        formulas: chemical formulas (Hill order), empty where the input could not be read.
+        formulas: chemical formulas (metals first), empty where the input could not be read.
         n_atoms: number of atoms of each input, 0 where it could not be read, shape (n,).
         spread: standard deviation over the members of the model's ensemble, shape (n,); None for a single network.
 

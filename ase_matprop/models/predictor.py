@@ -135,7 +135,7 @@ class Predictor:
             property=self.card.property,
             model=self.card.name,
             names=[entry.name for entry in batch],
-            formulas=["" if entry.atoms is None else entry.atoms.get_chemical_formula() for entry in batch],
+            formulas=["" if entry.atoms is None else entry.atoms.get_chemical_formula(mode="metal") for entry in batch],
             n_atoms=np.array([0 if entry.atoms is None else len(entry.atoms) for entry in batch], dtype=np.int64),
             spread=spread if self.card.network.n_members > 1 else None,
         )

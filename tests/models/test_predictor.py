@@ -46,7 +46,7 @@ def test_one_row_per_input(small: Predictor) -> None:
     assert "never saw Cu" in result.errors[4]
     assert "does not exist" in result.errors[5]
     assert result.unit == "eV/atom"
-    assert result.formulas[:2] == ["ClNa", "MgO"]
+    assert result.formulas[:2] == ["NaCl", "MgO"]
 
 
 def test_batches_do_not_matter(small: Predictor) -> None:
