@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.cell import Cell
 
 from ase_matprop.descriptors import ward2017
-from ase_matprop.descriptors.voronoi import Tessellation, tessellate
+from ase_matprop.descriptors.voronoi import Tessellation, reduced_lattice, tessellate
 from ase_matprop.structures import as_atoms
 from tests.conftest import crystals_for_comparison, prototype_crystals
 
@@ -54,6 +55,23 @@ def test_distances_are_exact() -> None:
     real = t.area > 1e-3
     np.testing.assert_allclose(t.distance[real], 3.61 / np.sqrt(2), rtol=1e-12)
     assert real.sum() == 12
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_reduced_lattice_is_that_of_ase(seed: int) -> None:
+    """The sorted lengths of a Minkowski-reduced basis are unique; ASE's reduction is the reference."""
+    rng = np.random.default_rng(seed)
+    lattice = rng.normal(size=(3, 3)) * rng.uniform(1, 20, size=(3, 1))
+    for _ in range(seed % 7):
+        i, j = rng.permutation(3)[:2]
+        lattice[i] += rng.integers(-5, 6) * lattice[j]
+    reduced = reduced_lattice(lattice)
+    expected = Cell(lattice).minkowski_reduce()[0]
+    lengths = np.sort(np.linalg.norm(reduced, axis=1))
+    np.testing.assert_allclose(lengths, np.sort(expected.lengths()), rtol=1e-9)
+    coefficients = reduced @ np.linalg.inv(lattice)
+    np.testing.assert_allclose(coefficients, np.rint(coefficients), atol=1e-6)
+    assert abs(abs(np.linalg.det(np.rint(coefficients))) - 1) < 1e-6
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
