@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import ase_matprop
 from ase_matprop.errors import ArtefactError, MatPropError
 from ase_matprop.table_files import TableFile
+from ase_matprop.terminal import print_card, progress, show_features, show_predictions
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ase_matprop.models import ModelCard
     from ase_matprop.structures import StructureEntry
 
 app = typer.Typer(
@@ -36,7 +34,6 @@ models_app = typer.Typer(help="List, describe and check models.", no_args_is_hel
 app.add_typer(models_app, name="models")
 
 _SHOWN_ROWS = 50  # of a table on a terminal; the file of --output has all
-_FEW = 20  # structures; below, no progress bar
 _DATA_VARIABLE = "MATPROP_DATA"
 
 Inputs = Annotated[
@@ -81,10 +78,10 @@ def predict(
 ) -> None:
     """Predict a property of every structure in files and folders.
 
-    Examples:
-        matprop predict POSCAR other.cif folder/
+    **Examples**
 
-        matprop predict "runs/*/CONTCAR" --output energies.csv --jobs 2
+    - `matprop predict POSCAR other.cif folder/`
+    - `matprop predict "runs/*/CONTCAR" --output energies.csv --jobs 2`
 
     On a terminal the result is a table, in a pipe it is CSV.  Exit code 1: at least one input failed.
 
@@ -99,7 +96,7 @@ def predict(
             (part.to_unit(unit) if unit else part).to_frame()
             for part in predictor.iter_batches(iter_structures(inputs), batch_size=batch_size, n_jobs=jobs)
         )
-        _finish(_write(blocks, output, show=_show_predictions))
+        _finish(_write(blocks, output, show=show_predictions))
 
 
 @app.command()
@@ -115,8 +112,9 @@ def featurize(
 ) -> None:
     """Compute a descriptor of every structure in files and folders.
 
-    Example:
-        matprop featurize folder/ --descriptor ward2017 --output features.parquet
+    **Example**
+
+    - `matprop featurize folder/ --descriptor ward2017 --output features.parquet`
 
     """
     with _clean_errors():
@@ -143,7 +141,7 @@ def featurize(
             return frame
 
         blocks = (block(batch) for batch in _batched(iter_structures(inputs), batch_size))
-        _finish(_write(blocks, output, show=_show_features))
+        _finish(_write(blocks, output, show=show_features))
 
 
 @app.command()
@@ -162,15 +160,16 @@ def train(
 ) -> None:
     """Train a network from a recipe; the run's folder gets the model, its card, history and figures.
 
-    Example:
-        matprop train recipes/irnet17-mp.toml --data-dir ../shared/data --output runs/irnet17-mp
+    **Example**
+
+    - `matprop train recipes/irnet17-mp.toml --data-dir ../shared/data --output runs/irnet17-mp`
 
     """
     with _clean_errors():
         from ase_matprop.training.run import train as run
 
         interactive = sys.stderr.isatty()
-        with _progress("features", transient=False) as advance:
+        with progress("features", transient=False) as advance:
             result = run(
                 recipe,
                 data_dir=data_dir,
@@ -181,7 +180,7 @@ def train(
                 progress_bar=interactive,
                 feature_progress=advance,
             )
-        _print_card(result.card)
+        print_card(result.card)
         typer.echo(f"\nModel folder: {result.model_folder}")
 
 
@@ -199,12 +198,14 @@ def models_list() -> None:
                 test = card.errors["test"]
                 typer.echo(f"{card.name},{card.property},{card.unit},{test.mae:.4f},{test.n},{len(card.elements)}")
             return
-        table = Table("model", "property", "unit", "test MAE", "test rows", "elements", "description")
+        table = Table("model", "property", "test MAE", "test rows", "elements")
         for card in cards:
             test = card.errors["test"]
-            numbers = (f"{test.mae:.4f}", str(test.n), str(len(card.elements)))
-            table.add_row(card.name, card.property, card.unit, *numbers, card.description)
-        Console().print(table)
+            error = f"{test.mae:.4f} {card.unit}"
+            table.add_row(card.name, card.material_property.long_name, error, str(test.n), str(len(card.elements)))
+        console = Console()
+        console.print(table)
+        console.print("matprop models info MODEL shows the card of a model", highlight=False)
 
 
 @models_app.command("info")
@@ -222,7 +223,7 @@ def models_info(
         if as_json:
             typer.echo(card.model_dump_json(indent=2))
         else:
-            _print_card(card)
+            print_card(card)
 
 
 @models_app.command("verify")
@@ -247,39 +248,6 @@ def models_verify(
                 typer.echo(f"{name}: {error}", err=True)
         if failed:
             raise typer.Exit(1)
-
-
-def _print_card(card: ModelCard) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    facts = Table.grid(padding=(0, 2))
-    rows = card.training_set.rows
-    entry = card.material_property
-    facts.add_row("model", card.name)
-    facts.add_row("", escape(card.description))
-    facts.add_row("property", f"{entry.name} in {card.unit}; {entry.convention}")
-    settings = ", ".join(f"{key}={value}" for key, value in card.network.settings.items())
-    network = f"{card.network.n_members} x {card.network.name} ({settings}), {card.network.n_parameters:,} parameters"
-    facts.add_row("network", network)
-    facts.add_row(
-        "descriptor", f"{card.descriptor.name} (version {card.descriptor.version}), {card.network.n_inputs} features"
-    )
-    facts.add_row("training set", f"{card.training_set.name} ({card.training_set.licence})")
-    facts.add_row("rows", ", ".join(f"{name} {n}" for name, n in rows.items()))
-    facts.add_row("split", ", ".join(f"{key} {value}" for key, value in card.training_set.split.items()))
-    facts.add_row("elements", f"{len(card.elements)}: {' '.join(card.elements)}")
-    for note in card.notes:
-        facts.add_row("note", escape(note))
-    for citation in card.citation:
-        facts.add_row("cite", escape(citation))
-    facts.add_row("weights", f"{card.weights.dtype}, sha256 {card.weights.sha256[:16]}..., made {card.created}")
-    console.print(facts)
-    errors = Table(
-        "errors on", "rows", "MAE", "median", "90th percentile", "RMSE", title=f"absolute errors in {card.unit}"
-    )
-    for name, summary in (card.errors | {f"test: {k}": v for k, v in card.test_errors_by_group.items()}).items():
-        values = (summary.mae, summary.median, summary.percentile_90, summary.rmse)
-        errors.add_row(name, str(summary.n), *(f"{value:.4f}" for value in values))
-    console.print(errors)
 
 
 @contextlib.contextmanager
@@ -311,32 +279,6 @@ def _batched(entries: Iterable[StructureEntry], size: int) -> Iterator[list[Stru
         yield batch
 
 
-@contextlib.contextmanager
-def _progress(label: str, *, transient: bool = True) -> Iterator[Callable[[int, int | None], None]]:
-    """Yield a function (done, total) that draws a bar on a terminal, once there is more than a few to do."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    bar = Progress(*columns, console=Console(stderr=True), transient=transient)
-    task = bar.add_task(label, total=None)
-    shown = sys.stderr.isatty()
-
-    def advance(done: int, total: int | None = None) -> None:
-        if shown and max(done, total or 0) > _FEW and not bar.finished:
-            bar.start()
-        bar.update(task, completed=done, total=total)
-
-    try:
-        yield advance
-    finally:
-        if bar.live.is_started:
-            bar.stop()
-
-
 def _write(
     blocks: Iterable[pd.DataFrame], output: Path | None, *, show: Callable[[pd.DataFrame], None]
 ) -> list[tuple[str, str]]:
@@ -349,7 +291,7 @@ def _write(
     to_terminal = output is None and sys.stdout.isatty()
     with (
         TableFile(output) if output is not None else contextlib.nullcontext() as file,
-        _progress("structures") as advance,
+        progress("structures") as advance,
     ):
         for frame in blocks:
             bad = frame["error"].notna()
@@ -378,30 +320,3 @@ def _finish(failures: list[tuple[str, str]]) -> None:
     for name, reason in failures:
         typer.echo(f"  {reason if reason.startswith(name) else f'{name}: {reason}'}", err=True)
     raise typer.Exit(1)
-
-
-def _show_predictions(frame: pd.DataFrame) -> None:
-    column = frame.columns[3]
-    unit = frame["unit"].iloc[0]
-    spread = "spread" in frame
-    table = Table("structure", "formula", "atoms", *([f"{column} ({unit})"]), *(["spread"] if spread else []))
-    for row in frame.to_dict("records"):
-        if row["error"] is not None:
-            table.add_row(escape(row["name"]), row["formula"], "", "[red]failed[/red]", *([""] if spread else []))
-            continue
-        values = [f"{row[column]:.4f}", *([f"{row['spread']:.4f}"] if spread else [])]
-        table.add_row(escape(row["name"]), row["formula"], str(row["n_atoms"]), *values)
-    console = Console()
-    console.print(table)
-    console.print(f"model {frame['model'].iloc[0]}", highlight=False)
-
-
-def _show_features(frame: pd.DataFrame) -> None:
-    columns = [name for name in frame.columns if name not in ("name", "error")]
-    shown = [*columns[:4], columns[-1]] if len(columns) > 5 else columns
-    table = Table("structure", *shown)
-    for row in frame.to_dict("records"):
-        table.add_row(escape(row["name"]), *(f"{row[name]:.5g}" for name in shown))
-    console = Console()
-    console.print(table)
-    console.print(f"{len(columns)} features; write all of them with --output FILE", highlight=False)

@@ -21,4 +21,4 @@ for name, value, error in zip(result.names, result.values, result.errors, strict
 
 # how far to trust it: the card that every model carries
 test = model.card.errors["test"]
-print(f"{model.card.name}: mean absolute error {test.mae:.3f} {model.card.unit} on {test.n} structures held out of training")
+print(f"{model.card.name}: mean absolute error {test.mae:.3f} {model.card.unit} on {test.n} held-out structures")

@@ -16,7 +16,10 @@ compounds = {
 
 
 def rock_salt(formula: str, a: float) -> Structure:
-    cation, anion = formula[:-2] if formula.endswith("Cl") else formula[:-1], "Cl" if formula.endswith("Cl") else formula[-1]
+    cation, anion = (
+        formula[:-2] if formula.endswith("Cl") else formula[:-1],
+        "Cl" if formula.endswith("Cl") else formula[-1],
+    )
     return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [cation, anion], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
@@ -29,7 +32,9 @@ frame = pd.DataFrame(
 )
 featurizer = Ward2017()
 features = featurizer.featurize_dataframe(frame, "structure", ignore_errors=True, return_errors=True, pbar=False)
-print(features[["enthalpy", "Packing Efficiency", "mean neighbor difference in Electronegativity"]].round(3).to_string())
+print(
+    features[["enthalpy", "Packing Efficiency", "mean neighbor difference in Electronegativity"]].round(3).to_string()
+)
 print("failed:", features.loc["broken row", "Ward2017 Exceptions"])
 
 good = features.drop(index="broken row")

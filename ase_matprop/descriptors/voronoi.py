@@ -109,6 +109,7 @@ def reduced_lattice(lattice: FloatArray) -> FloatArray:
 
     Args:
         lattice: lattice vectors as rows in Angstrom, shape (3, 3).
+
     """
     vectors = [tuple(row) for row in np.asarray(lattice, dtype=float).tolist()]
     lengths = [_dot(v, v) for v in vectors]  # squared

@@ -221,7 +221,7 @@ def _finish(
     by_group = summarize_groups(predicted[test], table.targets[test], table.amounts[test])
     card = card.model_copy(update={"errors": errors, "test_errors_by_group": by_group})
     card.write(folder)
-    title = f"{recipe.name}, {len(test)} test rows: MAE {errors['test'].mae:.4f} {entry.unit}"
+    title = f"{recipe.name}\n{len(test)} test rows, mean absolute error {errors['test'].mae:.4f} {entry.unit}"
     label = f"{entry.long_name} ({entry.unit})"
     figures.parity(table.targets[test], predicted[test], title, label, output / "parity_test.png")
     (output / "errors.json").write_text(json.dumps({k: v.model_dump() for k, v in errors.items()}, indent=2) + "\n")

@@ -1,0 +1,109 @@
+"""What the command line draws on a terminal: cards, tables, progress."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ase_matprop.models import ModelCard
+
+_FEW = 20  # structures; below, no progress bar
+
+
+def print_card(card: ModelCard) -> None:
+    """Print a model card."""
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    facts = Table.grid(padding=(0, 2))
+    rows = card.training_set.rows
+    entry = card.material_property
+    facts.add_row("model", card.name)
+    facts.add_row("", escape(card.description))
+    facts.add_row("property", f"{entry.name} in {card.unit}; {entry.convention}")
+    settings = ", ".join(f"{key}={value}" for key, value in card.network.settings.items())
+    network = f"{card.network.n_members} x {card.network.name} ({settings}), {card.network.n_parameters:,} parameters"
+    facts.add_row("network", network)
+    facts.add_row(
+        "descriptor", f"{card.descriptor.name} (version {card.descriptor.version}), {card.network.n_inputs} features"
+    )
+    facts.add_row("training set", f"{card.training_set.name} ({card.training_set.licence})")
+    facts.add_row("rows", ", ".join(f"{name} {n}" for name, n in rows.items()))
+    facts.add_row("split", ", ".join(f"{key} {value}" for key, value in card.training_set.split.items()))
+    facts.add_row("elements", f"{len(card.elements)}: {' '.join(card.elements)}")
+    for note in card.notes:
+        facts.add_row("note", escape(note))
+    for citation in card.citation:
+        facts.add_row("cite", escape(citation))
+    facts.add_row("weights", f"{card.weights.dtype}, sha256 {card.weights.sha256[:16]}..., made {card.created}")
+    console.print(facts)
+    errors = Table(
+        "errors on", "rows", "MAE", "median", "90th percentile", "RMSE", title=f"absolute errors in {card.unit}"
+    )
+    for name, summary in (card.errors | {f"test: {k}": v for k, v in card.test_errors_by_group.items()}).items():
+        values = (summary.mae, summary.median, summary.percentile_90, summary.rmse)
+        errors.add_row(name, str(summary.n), *(f"{value:.4f}" for value in values))
+    console.print(errors)
+
+
+@contextlib.contextmanager
+def progress(label: str, *, transient: bool = True) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a function (done, total) that draws a bar on a terminal, once there is more than a few to do."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    bar = Progress(*columns, console=Console(stderr=True), transient=transient)
+    task = bar.add_task(label, total=None)
+    shown = sys.stderr.isatty()
+
+    def advance(done: int, total: int | None = None) -> None:
+        if shown and max(done, total or 0) > _FEW and not bar.finished:
+            bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+def show_predictions(frame: pd.DataFrame) -> None:
+    """Print a table of :meth:`ase_matprop.models.Predictions.to_frame`."""
+    column = frame.columns[3]
+    unit = frame["unit"].iloc[0]
+    spread = "spread" in frame
+    table = Table("structure", "formula", "atoms", *([f"{column} ({unit})"]), *(["spread"] if spread else []))
+    for row in frame.to_dict("records"):
+        if row["error"] is not None:
+            table.add_row(escape(row["name"]), row["formula"], "", "[red]failed[/red]", *([""] if spread else []))
+            continue
+        values = [f"{row[column]:.4f}", *([f"{row['spread']:.4f}"] if spread else [])]
+        table.add_row(escape(row["name"]), row["formula"], str(row["n_atoms"]), *values)
+    console = Console()
+    console.print(table)
+    console.print(f"model {frame['model'].iloc[0]}", highlight=False)
+
+
+def show_features(frame: pd.DataFrame) -> None:
+    """Print the first and the last features of a table with the columns name, features, error."""
+    columns = [name for name in frame.columns if name not in ("name", "error")]
+    shown = [*columns[:4], columns[-1]] if len(columns) > 5 else columns
+    table = Table("structure", *shown)
+    for row in frame.to_dict("records"):
+        table.add_row(escape(row["name"]), *(f"{row[name]:.5g}" for name in shown))
+    console = Console()
+    console.print(table)
+    console.print(f"{len(columns)} features; write all of them with --output FILE", highlight=False)

@@ -1,0 +1,64 @@
+"""Write docs/models.md from the cards of the shipped models: python docs/build_models_page.py"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ase_matprop.models import ModelCard, list_models
+from ase_matprop.models.registry import read_card
+
+PAGE = Path(__file__).with_name("models.md")
+_INTRODUCTION = """# Models
+
+Written by `docs/build_models_page.py` from the model cards; `matprop models info NAME` shows the same on a terminal.
+
+Errors are measured through the stored weights. Test rows were never used in training or tuning, and no outlier was removed from
+them.
+
+"""
+
+
+def page() -> str:
+    cards = [read_card(name) for name in list_models()]
+    lines = [
+        "| model | property | network | inputs | test MAE | median | 90th percentile | test rows |",
+        "|---" * 8 + "|",
+    ]
+    for card in cards:
+        test = card.errors["test"]
+        network = f"{card.network.n_members} x {card.network.name}"
+        lines.append(
+            f"| [{card.name}](#{card.name}) | {card.material_property.long_name} | {network} | {card.descriptor.name} | "
+            f"{test.mae:.4f} {card.unit} | {test.median:.4f} | {test.percentile_90:.4f} | {test.n} |"
+        )
+    return _INTRODUCTION + "\n".join(lines) + "\n" + "".join(section(card) for card in cards)
+
+
+def section(card: ModelCard) -> str:
+    training = card.training_set
+    settings = ", ".join(f"{key} = {value}" for key, value in card.network.settings.items())
+    split = ", ".join(f"{key} {value}" for key, value in training.split.items())
+    rows = ", ".join(f"{n} {name}" for name, n in training.rows.items())
+    facts = [
+        f"**Property**: {card.material_property.long_name} in {card.unit}: {card.material_property.convention}.",
+        f"**Network**: {card.network.n_members} x {card.network.name} ({settings}), "
+        f"{card.network.n_parameters:,} parameters in all, stored as {card.weights.dtype}.",
+        f"**Inputs**: {card.descriptor.name}, {card.network.n_inputs} features, clipped at {card.descriptor.clip} "
+        "standard deviations.",
+        f"**Data**: {training.name} ({training.licence}); {training.citation}.",
+        f"**Rows**: {rows}; split {split}; {training.outliers_removed} outliers removed from training and validation.",
+        f"**Elements** ({len(card.elements)}): {' '.join(card.elements)}.",
+        *(f"**Note**: {note}." for note in card.notes),
+        *(f"**Left out**: {name}: {reason}." for name, reason in training.rows_without_features.items()),
+        "**Cite**: " + "; ".join(card.citation) + ".",
+    ]
+    table = [f"| errors in {card.unit} on | rows | MAE | median | 90th percentile | RMSE |", "|---" * 6 + "|"]
+    groups = card.errors | {f"test: {name}": summary for name, summary in card.test_errors_by_group.items()}
+    for name, s in groups.items():
+        table.append(f"| {name} | {s.n} | {s.mae:.4f} | {s.median:.4f} | {s.percentile_90:.4f} | {s.rmse:.4f} |")
+    bullets = "\n".join(f"* {fact}" for fact in facts)
+    return f"\n## {card.name}\n\n{card.description}.\n\n{bullets}\n\n" + "\n".join(table) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
