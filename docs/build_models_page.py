@@ -12,25 +12,30 @@ _INTRODUCTION = """# Models
 
 Written by `docs/build_models_page.py` from the model cards; `matprop models info NAME` shows the same on a terminal.
 
-Errors are measured through the stored weights. Test rows were never used in training or tuning, and no outlier was removed from
-them.
+Errors are measured through the stored weights. Test rows were never used in training or tuning, and no outlier was
+removed from them. "Formulas not in training" are the test rows whose reduced formula no training row has: a harder figure.
 
 """
 
 
 def page() -> str:
     cards = [read_card(name) for name in list_models()]
-    lines = [
-        "| model | property | network | inputs | test MAE | median | 90th percentile | test rows |",
-        "|---" * 8 + "|",
-    ]
+    columns = ("model", "property", "network", "inputs", "test MAE", "median", "90th percentile", "test rows")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for card in cards:
         test = card.errors["test"]
         network = f"{card.network.n_members} x {card.network.name}"
-        lines.append(
-            f"| [{card.name}](#{card.name}) | {card.material_property.long_name} | {network} | {card.descriptor.name} | "
-            f"{test.mae:.4f} {card.unit} | {test.median:.4f} | {test.percentile_90:.4f} | {test.n} |"
+        cells = (
+            f"[{card.name}](#{card.name})",
+            card.material_property.long_name,
+            network,
+            card.descriptor.name,
+            f"{test.mae:.4f} {card.unit}",
+            f"{test.median:.4f}",
+            f"{test.percentile_90:.4f}",
+            str(test.n),
         )
+        lines.append(f"| {' | '.join(cells)} |")
     return _INTRODUCTION + "\n".join(lines) + "\n" + "".join(section(card) for card in cards)
 
 

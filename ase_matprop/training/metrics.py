@@ -24,9 +24,9 @@ def summarize(predicted: FloatArray, reference: FloatArray) -> ErrorSummary:
 
 
 def summarize_groups(
-    predicted: FloatArray, reference: FloatArray, amounts: NDArray[np.int64]
+    predicted: FloatArray, reference: FloatArray, amounts: NDArray[np.int64], new_formula: NDArray[np.bool_]
 ) -> dict[str, ErrorSummary]:
-    """Return the errors by number of elements, and of compounds with and without oxygen.
+    """Return the errors by number of elements, with and without oxygen, and for new and known formulas.
 
     Args:
         predicted: shape (n,).
@@ -37,5 +37,11 @@ def summarize_groups(
     n_elements = (amounts > 0).sum(axis=1)
     oxide = (amounts[:, atomic_numbers["O"]] > 0) & (n_elements > 1)
     groups = {f"{n} element{'s' if n > 1 else ''}": n_elements == n for n in range(1, 6)}
-    groups |= {"6 or more elements": n_elements >= 6, "oxides": oxide, "compounds without O": ~oxide & (n_elements > 1)}
+    groups |= {
+        "6 or more elements": n_elements >= 6,
+        "oxides": oxide,
+        "compounds without O": ~oxide & (n_elements > 1),
+        "formulas not in training": new_formula,
+        "formulas in training": ~new_formula,
+    }
     return {name: summarize(predicted[rows], reference[rows]) for name, rows in groups.items() if rows.any()}

@@ -218,7 +218,10 @@ def _finish(
         for name, rows in (("train", split.train), ("validation", split.validation), ("test", split.test))
     }
     test = split.test
-    by_group = summarize_groups(predicted[test], table.targets[test], table.amounts[test])
+    formulas = table.reduced_formulas()
+    known = {formulas[row] for row in split.train}
+    new_formula = np.array([formulas[row] not in known for row in test])
+    by_group = summarize_groups(predicted[test], table.targets[test], table.amounts[test], new_formula)
     card = card.model_copy(update={"errors": errors, "test_errors_by_group": by_group})
     card.write(folder)
     title = f"{recipe.name}\n{len(test)} test rows, mean absolute error {errors['test'].mae:.4f} {entry.unit}"

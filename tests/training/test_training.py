@@ -225,5 +225,12 @@ def test_metrics() -> None:
     amounts = np.zeros((5, 119), dtype=int)
     amounts[:, 8] = 1
     amounts[1:, 12] = 1
-    groups = summarize_groups(np.arange(5.0), np.zeros(5), amounts)
-    assert {name: group.n for name, group in groups.items()} == {"1 element": 1, "2 elements": 4, "oxides": 4}
+    groups = summarize_groups(np.arange(5.0), np.zeros(5), amounts, np.array([False, False, False, True, True]))
+    assert {name: group.n for name, group in groups.items()} == {
+        "1 element": 1,
+        "2 elements": 4,
+        "oxides": 4,
+        "formulas not in training": 2,
+        "formulas in training": 3,
+    }
+    assert groups["formulas not in training"].mae == 3.5
