@@ -37,7 +37,6 @@ class MatProp(Calculator):
     Raises:
         UnknownNameError: if there is no such model.
         ArtefactError: if the model folder is incomplete or was altered.
-
     """
 
     name = "matprop"
@@ -99,7 +98,6 @@ class MatProp(Calculator):
         Raises:
             StructureError: if the structure cannot be used.
             UnknownElementError: if it has an element that the model never saw, or that has no reference energy.
-
         """
         super().calculate(atoms, list(properties), list(system_changes))
         predictions = self.predictor.predict([self.atoms])

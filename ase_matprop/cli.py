@@ -84,7 +84,6 @@ def predict(
     - `matprop predict "runs/*/CONTCAR" --output energies.csv --jobs 2`
 
     On a terminal the result is a table, in a pipe it is CSV.  Exit code 1: at least one input failed.
-
     """
     with _clean_errors():
         from ase_matprop.models import load_model
@@ -115,7 +114,6 @@ def featurize(
     **Example**
 
     - `matprop featurize folder/ --descriptor ward2017 --output features.parquet`
-
     """
     with _clean_errors():
         from ase_matprop.descriptors.registry import get_descriptor
@@ -163,7 +161,6 @@ def train(
     **Example**
 
     - `matprop train recipes/irnet17-mp.toml --data-dir ../shared/data --output runs/irnet17-mp`
-
     """
     with _clean_errors():
         from ase_matprop.training.run import train as run

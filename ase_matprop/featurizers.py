@@ -27,7 +27,6 @@ class Ward2017(BaseFeaturizer):
 
     References:
         Ward et al., Phys. Rev. B 96, 024104 (2017), doi:10.1103/PhysRevB.96.024104
-
     """
 
     def featurize(self, structure: Any) -> list[float]:
@@ -39,7 +38,6 @@ class Ward2017(BaseFeaturizer):
         Raises:
             StructureError: if the structure cannot be used; the message says why.
             DescriptorError: if it has no features, for an element without elemental data, say.
-
         """
         features, (error,) = get_descriptor("ward2017").compute([as_atoms(structure)])
         if error is not None:
@@ -66,7 +64,6 @@ class Ward2017(BaseFeaturizer):
             ValueError: for ``return_errors`` without ``ignore_errors``, and (as StructureError or DescriptorError) for
                 a structure that fails.
             TypeError: if ``entries`` is not list-like.
-
         """
         if return_errors and not ignore_errors:
             raise ValueError("return_errors needs ignore_errors=True")

@@ -18,7 +18,6 @@ class MaterialProperty:
         per_atom: whether a value is per atom, so that the value of a cell is the number of atoms times it.
         is_energy: whether an ASE calculator may report it as ``energy``.
         convention: sign convention and reference states.
-
     """
 
     name: str
@@ -57,7 +56,6 @@ def get_property(name: str) -> MaterialProperty:
 
     Raises:
         UnknownNameError: if there is no such property; the message names the closest one.
-
     """
     try:
         return PROPERTIES[name]

@@ -28,7 +28,6 @@ class TableFile:
     Raises:
         MatPropError: for an unknown ending or a folder that does not exist.
         MissingDependencyError: for Parquet without pyarrow.
-
     """
 
     def __init__(self, path: Path) -> None:

@@ -25,7 +25,6 @@ def check_calculator(calculator: BaseCalculator, structures: Sequence[Atoms], *,
 
     Raises:
         AssertionError: naming the structure and the check that failed.
-
     """
     for structure in structures:
         atoms = structure.copy()

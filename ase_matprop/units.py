@@ -26,7 +26,6 @@ def conversion_factor(source: str, target: str) -> float:
 
     Raises:
         UnknownNameError: if one of the units is not known, or the two are of different dimension.
-
     """
     if source == target:
         return 1.0

@@ -13,7 +13,8 @@ _INTRODUCTION = """# Models
 Written by `docs/build_models_page.py` from the model cards; `matprop models info NAME` shows the same on a terminal.
 
 Errors are measured through the stored weights. Test rows were never used in training or tuning, and no outlier was
-removed from them. "Formulas not in training" are the test rows whose reduced formula no training row has: a harder figure.
+removed from them. "Formulas not in training" are the test rows whose reduced formula no training row has, a harder
+figure.
 
 """
 

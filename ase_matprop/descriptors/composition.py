@@ -38,7 +38,6 @@ class ElementSlots:
         numbers: atomic numbers in ascending order, 0 in unused slots, shape (n, n_slots).
         fractions: atomic fractions, 0 in unused slots, shape (n, n_slots).
         amounts: amounts as they were given, 0 in unused slots, shape (n, n_slots).
-
     """
 
     numbers: NDArray[np.int64]
@@ -88,7 +87,6 @@ def compute_amounts(amounts: Sequence[Mapping[int, float]]) -> tuple[FloatArray,
 
     Returns:
         Features of shape (n, 145), NaN in the rows without features, and n entries of None or a reason.
-
     """
     errors = [_composition_error(entry) for entry in amounts]
     good = [row for row, error in enumerate(errors) if error is None]

@@ -61,7 +61,6 @@ class ElementTable:
         properties: the 22 properties of :data:`MAGPIE_PROPERTIES`, missing values imputed, shape (113, 22).
         imputed: where ``properties`` holds an imputed value, shape (113, 22).
         oxidation_states: known oxidation states of each element.
-
     """
 
     symbols: tuple[str, ...]

@@ -30,7 +30,6 @@ def compute_amounts(amounts: Sequence[Mapping[int, float]]) -> tuple[NDArray[np.
 
     Returns:
         Fractions of shape (n, 86), NaN in the rows that have none, and n entries of None or the reason.
-
     """
     features = np.zeros((len(amounts), len(ELEMENTS)))
     errors: list[str | None] = [None] * len(amounts)

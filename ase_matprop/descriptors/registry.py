@@ -27,7 +27,6 @@ class Descriptor:
         version: raised whenever the numbers change, so that weights never meet features of another kind.
         labels: names of the features.
         needs_structure: False if the composition alone decides.
-
     """
 
     name: str
@@ -45,7 +44,6 @@ class Descriptor:
 
         Returns:
             Features of shape (n, n_features), NaN in the rows that have none, and n entries of None or the reason.
-
         """
         if n_jobs == 1 or len(structures) < 2:
             return self._function(structures)
@@ -76,7 +74,6 @@ def get_descriptor(name: str) -> Descriptor:
 
     Raises:
         UnknownNameError: if one of the names does not exist.
-
     """
     parts = [_single(part.strip()) for part in name.split("+")]
     if len(parts) == 1:

@@ -64,7 +64,6 @@ class Tessellation:
         reverse: index of the same face seen from ``neighbor``, shape (n_faces,).
         key: sorted identifiers of the faces, see :meth:`find_faces`, shape (n_faces,).
         image: lattice translation of the neighbour in the reduced cell, shape (n_faces, 3).
-
     """
 
     n_sites: IntArray
@@ -94,7 +93,6 @@ class Tessellation:
 
         Returns:
             Indices of the faces (only meaningful where found) and whether each of them exists, both of shape (n,).
-
         """
         key = _face_key(site, neighbor, image)
         index = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
@@ -109,7 +107,6 @@ def reduced_lattice(lattice: FloatArray) -> FloatArray:
 
     Args:
         lattice: lattice vectors as rows in Angstrom, shape (3, 3).
-
     """
     vectors = [tuple(row) for row in np.asarray(lattice, dtype=float).tolist()]
     lengths = [_dot(v, v) for v in vectors]  # squared
@@ -172,7 +169,6 @@ def tessellate(structures: Sequence[Atoms]) -> tuple[Tessellation | None, list[s
     Returns:
         The tessellation of the structures that have one (None if there is none), in their order, and for each of
         ``structures`` None or the reason why it is left out.
-
     """
     errors: list[str | None] = [None] * len(structures)
     cells: list[_FreudCells] = []

@@ -70,7 +70,6 @@ def compute(structures: Sequence[Atoms]) -> tuple[FloatArray, list[str | None]]:
     Returns:
         Features of shape (n, 271) in the order of :func:`feature_labels`, NaN in the rows that have none, and n entries
         of None or the reason why there are none.
-
     """
     features = np.full((len(structures), N_FEATURES), np.nan)
     errors: list[str | None] = [element_error(atoms) for atoms in structures]

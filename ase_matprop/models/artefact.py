@@ -124,7 +124,6 @@ def read_weights(folder: Path, card: ModelCard) -> dict[str, Tensor]:
 
     Raises:
         ArtefactError: if the file is missing, was altered or is incomplete.
-
     """
     path = folder / card.weights.file
     if path.parent != folder:
@@ -152,7 +151,6 @@ def load(folder: Path) -> Artefact:
 
     Raises:
         ArtefactError: if the folder is incomplete, was altered, or its tensors do not fit the network of the card.
-
     """
     card = ModelCard.read(folder)
     tensors = read_weights(folder, card)

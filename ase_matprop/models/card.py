@@ -81,7 +81,6 @@ class ModelCard(_Part):
             or tuning.
         test_errors_by_group: errors on parts of the test set, such as ``"oxides"`` or ``"3 elements"``.
         recipe: the recipe of the training run, as it was read.
-
     """
 
     format_version: int = FORMAT_VERSION
@@ -114,7 +113,6 @@ class ModelCard(_Part):
 
         Raises:
             ArtefactError: if there is none, or it is not a card that this version understands.
-
         """
         path = folder / CARD_FILE
         try:

@@ -30,7 +30,6 @@ class Predictions:
         formulas: chemical formulas (metals first), empty where the input could not be read.
         n_atoms: number of atoms of each input, 0 where it could not be read, shape (n,).
         spread: standard deviation over the members of the model's ensemble, shape (n,); None for a single network.
-
     """
 
     values: NDArray[np.float64]
@@ -56,7 +55,6 @@ class Predictions:
 
         Raises:
             UnknownNameError: if the unit is not known or of another dimension.
-
         """
         factor = conversion_factor(self.unit, unit)
         spread = None if self.spread is None else self.spread * factor

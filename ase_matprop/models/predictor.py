@@ -31,7 +31,6 @@ class Predictor:
     Attributes:
         card: the model's card.
         device: torch device on which the network is evaluated.
-
     """
 
     def __init__(self, loaded: artefact.Artefact, device: str = "cpu") -> None:
@@ -68,7 +67,6 @@ class Predictor:
 
         Returns:
             Exactly one row per input; a bad input costs its own row only, and that row says why.
-
         """
         if isinstance(inputs, Atoms | str | os.PathLike) or not isinstance(inputs, Iterable) or _is_structure(inputs):
             inputs = [inputs]
@@ -155,7 +153,6 @@ def load_model(name_or_path: str | os.PathLike[str] = DEFAULT_MODEL, *, device: 
     Raises:
         UnknownNameError: if there is no such model.
         ArtefactError: if the model folder is incomplete or was altered.
-
     """
     return Predictor(artefact.load(registry.find_model(name_or_path)), device)
 
@@ -186,7 +183,6 @@ def predict(
     Raises:
         UnknownNameError: if there is no such model.
         ArtefactError: if the model folder is incomplete or was altered.
-
     """
     predictor = load_model(model, device=device)
     return predictor.predict_entries(iter_structures(inputs), batch_size=batch_size, n_jobs=n_jobs, progress=progress)

@@ -25,7 +25,6 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
     Raises:
         UnknownNameError: if there is no such shipped model and no such folder; the message names the closest model.
         ArtefactError: if the folder exists but holds no model.
-
     """
     name = os.fspath(name_or_path)
     shipped = list_models()

@@ -26,7 +26,6 @@ def build_network(name: str, n_inputs: int, n_outputs: int, settings: Mapping[st
     Raises:
         UnknownNameError: if there is no such network.
         ValueError: if the settings do not suit the network.
-
     """
     if name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS)

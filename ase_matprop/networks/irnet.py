@@ -42,7 +42,6 @@ class IRNet(nn.Module):
 
     Raises:
         ValueError: for a depth or a kind of residual that does not exist.
-
     """
 
     def __init__(

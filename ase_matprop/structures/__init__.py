@@ -39,7 +39,6 @@ class StructureEntry:
             an object in a list, or its own name where ``atoms.info`` has one.
         atoms: the checked structure, or None.
         error: what is wrong and the remedy, in one line, or None.
-
     """
 
     name: str
@@ -64,7 +63,6 @@ def as_atoms(obj: object, *, name: str | None = None) -> Atoms:
 
     Raises:
         StructureError: if ``obj`` is no structure, or one that :func:`check_atoms` refuses.
-
     """
     if isinstance(obj, (str, os.PathLike)) and obj != "":
         path = _as_path(obj)
@@ -99,7 +97,6 @@ def check_atoms(atoms: Atoms, name: str = "structure") -> None:
         StructureError: for no atoms; a placeholder or unknown element; NaN or infinite numbers; no cell, or one of zero
             volume; a direction without periodicity; a disordered site; an atom closer than 0.3 Angstrom to another
             one or to its own periodic image.  The message names the structure and the remedy.
-
     """
     problem = find_disorder(atoms) or find_problem(atoms)
     if problem:
@@ -122,7 +119,6 @@ def iter_structures(inputs: object) -> Iterator[StructureEntry]:
 
     Raises:
         StructureError: if ``inputs`` as a whole is not something that can hold structures.
-
     """
     if hasattr(inputs, "columns") and hasattr(inputs, "iloc"):
         raise StructureError("a DataFrame is not a list of structures; give its column, for example df['structure']")
@@ -158,7 +154,6 @@ def read_structures(
     Raises:
         StructureError: with ``"raise"`` for the first bad file or structure.
         UnknownNameError: if ``on_error`` is neither of the two.
-
     """
     if on_error not in ("raise", "collect"):
         raise unknown_name("on_error setting", on_error, ("raise", "collect"))

@@ -136,7 +136,6 @@ def close_pairs(positions: Floats, cell: Floats, cutoff: float) -> tuple[Integer
 
     Raises:
         RuntimeError: if the cell is too distorted to be reduced.
-
     """
     inverse = np.linalg.inv(cell)
     heights = 1.0 / np.sqrt((inverse * inverse).sum(axis=0))

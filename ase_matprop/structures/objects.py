@@ -51,7 +51,6 @@ def convert(obj: object) -> Atoms:
 
     Raises:
         StructureError: if ``obj`` is no structure, or has sites that Atoms cannot describe.
-
     """
     if isinstance(obj, Atoms) or _is_row(obj):
         return _from_atoms(obj)

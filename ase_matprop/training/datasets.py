@@ -44,7 +44,6 @@ class FeatureTable:
         targets: shape (n,).
         amounts: number of atoms of each element, column = atomic number, shape (n, 119).
         skipped: identifier -> reason, for the rows of the file that are not in the table.
-
     """
 
     ids: list[str]
@@ -88,7 +87,6 @@ def load_feature_table(
 
     Raises:
         RecipeError: if the file cannot be read or has no usable row.
-
     """
     if not path.is_file():
         raise RecipeError(
@@ -150,7 +148,6 @@ def read_extxyz(path: Path) -> list[Atoms]:
 
     Raises:
         RecipeError: if the file cannot be read.
-
     """
     try:
         unpack = _UNPACK.get(path.suffix, bytes)

@@ -20,7 +20,6 @@ def learning_curve(histories: Sequence[pd.DataFrame], title: str, unit: str, pat
         title: title of the figure.
         unit: unit of the errors.
         path: PNG file to write.
-
     """
     figure = Figure(figsize=(6.0, 4.0), layout="constrained")
     axes = figure.add_subplot()

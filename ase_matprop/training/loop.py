@@ -183,7 +183,6 @@ def fit(
         target_scale: the property's value of one unit of scaled target.
         progress_bar: whether to draw a progress bar.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
-
     """
     folder.mkdir(parents=True, exist_ok=True)
     best = ModelCheckpoint(

@@ -32,7 +32,7 @@ def summarize_groups(
         predicted: shape (n,).
         reference: shape (n,).
         amounts: number of atoms of each element, column = atomic number, shape (n, 119).
-
+        new_formula: whether no training row has the reduced formula, shape (n,).
     """
     n_elements = (amounts > 0).sum(axis=1)
     oxide = (amounts[:, atomic_numbers["O"]] > 0) & (n_elements > 1)

@@ -119,7 +119,6 @@ class Recipe(_Section):
         Raises:
             RecipeError: if the file cannot be read, is no TOML, or has a key or value that is not allowed; the message
                 names it.
-
         """
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -82,7 +82,6 @@ def train(
 
     Raises:
         RecipeError: if the recipe or its data cannot be used, or ``output`` holds another run.
-
     """
     recipe = Recipe.read(recipe_path)
     _prepare_output(recipe, recipe_path, output, resume)

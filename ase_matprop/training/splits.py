@@ -45,7 +45,6 @@ def make_split(
 
     Raises:
         RecipeError: if a set would be empty.
-
     """
     if n_rows < 3 or test + validation >= 1.0:
         raise RecipeError(
