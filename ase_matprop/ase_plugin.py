@@ -6,19 +6,21 @@ calculators, and everything else works.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 __ase_plugins__: set[Any] = set()
 
 try:
     from ase._4.plugins.plugin import CalculatorPlugin
-except ImportError:
-    pass
-else:
+
     __ase_plugins__ = {
         CalculatorPlugin(
-            "matprop",
+            name,
             citation="doi:10.1038/s41598-021-83193-1",
-            implementation="ase_matprop.calculators.MatProp",
-        ),
+            implementation=f"ase_matprop.calculators.{class_name}",
+        )
+        for name, class_name in (("matprop", "MatProp"), ("irnet", "IRNet"))
     }
+except Exception:  # whatever changed in ASE's private part must not break ASE for the user
+    logging.getLogger(__name__).debug("ASE's plugin classes are not as expected", exc_info=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -21,8 +22,8 @@ class MatProp(Calculator):
 
     ``energy`` is the predicted energy per atom (for the default model the formation energy) times the number of atoms,
     in eV per cell; ``free_energy`` equals ``energy``.  A network on descriptors has no forces: asking for them raises
-    ASE's ``PropertyNotImplementedError``.  A model whose property is no energy declares no ASE property; its value is
-    in :attr:`predictions`.
+    ASE's ``PropertyNotImplementedError``.  A model whose property is no energy declares no ASE
+    property; call :meth:`calculate` and read :attr:`predictions`.
 
     Args:
         model: name of a shipped model, or path of a model folder.
@@ -36,7 +37,8 @@ class MatProp(Calculator):
 
     Raises:
         UnknownNameError: if there is no such model.
-        ArtefactError: if the model folder is incomplete or was altered.
+        ArtefactError: if the model folder has no valid card; altered weights are found when they are first needed.
+        MatPropError: if a reference energy is not a finite number.
     """
 
     name = "matprop"
@@ -54,31 +56,36 @@ class MatProp(Calculator):
     ) -> None:
         self.predictions: Predictions | None = None
         self._predictor: Predictor | None = None
-        parameters = {
-            "model": os.fspath(model),
-            "device": device,
-            "reference_energies": None if reference_energies is None else _check_references(reference_energies),
-        }
+        parameters = {"model": model, "device": device, "reference_energies": reference_energies}
         super().__init__(**parameters, **kwargs)
 
     def set(self, **kwargs: Any) -> dict[str, Any]:
-        """Change parameters; the next calculation uses them."""
+        """Change parameters; nothing is changed if one of them is wrong."""
         unknown = sorted(set(kwargs) - {"model", "device", "reference_energies"})
         if unknown:
             raise TypeError(f"{type(self).__name__} has no parameter {unknown[0]!r}")
-        changed: dict[str, Any] = super().set(**kwargs)
-        if changed:
-            self.reset()
-            self.predictions = None
-            self._predictor = None
-            card = read_card(self.parameters["model"])
+        if kwargs.get("reference_energies") is not None:
+            kwargs["reference_energies"] = _check_references(kwargs["reference_energies"])
+        if "model" in kwargs:
+            kwargs["model"] = os.fspath(kwargs["model"])
+            card = read_card(kwargs["model"])
             if self.networks is not None and card.network.name not in self.networks:
                 raise MatPropError(
                     f"the model {card.name} is a network of the kind {card.network.name!r}, "
                     f"{type(self).__name__} takes {', '.join(sorted(self.networks))}; use MatProp({card.name!r})"
                 )
             self.implemented_properties = ["energy", "free_energy"] if card.material_property.is_energy else []
+        changed: dict[str, Any] = super().set(**kwargs)
+        if changed:
+            self.reset()
+        if {"model", "device"} & changed.keys():
+            self._predictor = None
         return changed
+
+    def reset(self) -> None:
+        """Forget the last calculation."""
+        super().reset()
+        self.predictions = None
 
     @property
     def predictor(self) -> Predictor:
@@ -100,17 +107,17 @@ class MatProp(Calculator):
             UnknownElementError: if it has an element that the model never saw, or that has no reference energy.
         """
         super().calculate(atoms, list(properties), list(system_changes))
+        self.results, self.predictions = {}, None  # whatever fails below, nothing of another structure stays
         predictions = self.predictor.predict([self.atoms])
         (error,) = predictions.errors
         if error is not None:
-            raise (UnknownElementError if "never saw" in error else StructureError)(error)
+            raise (UnknownElementError if self.predictor.unknown_elements(self.atoms) else StructureError)(error)
         self.predictions = predictions
-        if not self.predictor.card.material_property.is_energy:
-            return
-        value = float(predictions.values[0])
-        energy = value * len(self.atoms) if self.predictor.card.per_atom else value
-        energy += self._reference_energy(self.atoms)
-        self.results = {"energy": energy, "free_energy": energy}
+        card = self.predictor.card
+        if card.material_property.is_energy:
+            value = float(predictions.values[0])
+            energy = (value * len(self.atoms) if card.per_atom else value) + self._reference_energy(self.atoms)
+            self.results = {"energy": energy, "free_energy": energy}
 
     def _reference_energy(self, atoms: Atoms) -> float:
         references = self.parameters["reference_energies"]
@@ -141,7 +148,8 @@ class IRNet(MatProp):
 def _check_references(references: Mapping[str, float]) -> dict[str, float]:
     checked = {}
     for symbol, energy in references.items():
-        if symbol not in atomic_numbers or not isinstance(energy, int | float) or not math.isfinite(energy):
+        number = isinstance(energy, numbers.Real) and not isinstance(energy, bool)
+        if symbol not in atomic_numbers or not number or not math.isfinite(energy):
             raise MatPropError(
                 f"reference_energies must map element symbols to energies per atom in eV. Got {symbol!r}: {energy!r}."
             )

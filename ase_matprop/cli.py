@@ -6,6 +6,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,14 +89,18 @@ def predict(
     with _clean_errors():
         from ase_matprop.models import load_model
         from ase_matprop.structures import iter_structures
+        from ase_matprop.units import conversion_factor
 
         _check_output(output, inputs)
         predictor = load_model(model, device=device)
-        blocks = (
-            (part.to_unit(unit) if unit else part).to_frame()
-            for part in predictor.iter_batches(iter_structures(inputs), batch_size=batch_size, n_jobs=jobs)
-        )
-        _finish(_write(blocks, output, show=show_predictions))
+        if unit is not None:
+            conversion_factor(predictor.card.unit, unit)  # a wrong unit is an error before anything is computed
+
+        def blocks(entries: Iterable[StructureEntry]) -> Iterator[pd.DataFrame]:
+            for part in predictor.iter_batches(entries, batch_size=batch_size, n_jobs=jobs):
+                yield (part.to_unit(unit) if unit else part).to_frame()
+
+        _finish(_write(iter_structures(inputs), blocks, output, show=show_predictions))
 
 
 @app.command()
@@ -138,8 +143,12 @@ def featurize(
             frame["error"] = pd.Series(errors, dtype=object)
             return frame
 
-        blocks = (block(batch) for batch in _batched(iter_structures(inputs), batch_size))
-        _finish(_write(blocks, output, show=show_features))
+        def blocks(entries: Iterable[StructureEntry]) -> Iterator[pd.DataFrame]:
+            iterator = iter(entries)
+            while batch := list(islice(iterator, batch_size)):
+                yield block(batch)
+
+        _finish(_write(iter_structures(inputs), blocks, output, show=show_features))
 
 
 @app.command()
@@ -249,10 +258,12 @@ def models_verify(
 
 @contextlib.contextmanager
 def _clean_errors() -> Iterator[None]:
-    """Print errors of this package as one line, without a traceback; exit code 2."""
+    """Print errors of this package and of the system as one line, without a traceback; exit code 2."""
     try:
         yield
-    except MatPropError as error:
+    except BrokenPipeError:  # the reader of the pipe has seen enough
+        raise
+    except (MatPropError, OSError) as error:
         typer.echo(f"matprop: {error}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
@@ -265,21 +276,14 @@ def _check_output(output: Path | None, inputs: Iterable[str]) -> None:
         raise MatPropError(f"the output {output} is one of the inputs; choose another name")
 
 
-def _batched(entries: Iterable[StructureEntry], size: int) -> Iterator[list[StructureEntry]]:
-    batch: list[StructureEntry] = []
-    for entry in entries:
-        batch.append(entry)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
 def _write(
-    blocks: Iterable[pd.DataFrame], output: Path | None, *, show: Callable[[pd.DataFrame], None]
+    entries: Iterable[StructureEntry],
+    blocks: Callable[[Iterable[StructureEntry]], Iterator[pd.DataFrame]],
+    output: Path | None,
+    *,
+    show: Callable[[pd.DataFrame], None],
 ) -> list[tuple[str, str]]:
-    """Write the blocks as they come; return name and reason of the failed rows."""
+    """Write the blocks that are made of the entries as they come; return name and reason of the failed rows."""
     import pandas as pd
 
     failures: list[tuple[str, str]] = []
@@ -290,7 +294,13 @@ def _write(
         TableFile(output) if output is not None else contextlib.nullcontext() as file,
         progress("structures") as advance,
     ):
-        for frame in blocks:
+
+        def counted() -> Iterator[StructureEntry]:
+            for number, entry in enumerate(entries, start=1):
+                advance(n_rows, number)
+                yield entry
+
+        for frame in blocks(counted()):
             bad = frame["error"].notna()
             failures += list(zip(frame.loc[bad, "name"], frame.loc[bad, "error"], strict=True))
             if file is not None:

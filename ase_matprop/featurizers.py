@@ -77,7 +77,7 @@ class Ward2017(BaseFeaturizer):
                 errors.append(error)
         good = [row for row, error in enumerate(errors) if error is None]
         features = np.full((len(errors), ward2017.N_FEATURES), np.nan)
-        # processes only where they were asked for: they cost seconds to start
+        # processes only where set_n_jobs asked for them: they cost seconds to start, and n_jobs is all cores by default
         n_jobs = getattr(self, "_n_jobs", None) or 1
         features[good], reasons = get_descriptor("ward2017").compute(structures, n_jobs=n_jobs)
         for row, reason in zip(good, reasons, strict=True):

@@ -1,4 +1,4 @@
-"""Tables written block by block, so that what is done is on disk: CSV, JSON lines-compatible JSON, Parquet."""
+"""Tables that are written block by block: CSV, JSON, Parquet."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ FORMATS = (".csv", ".json", ".parquet")
 class TableFile:
     """A table file that grows by blocks of rows; a context manager.
 
-    CSV and Parquet blocks are on disk as soon as they are written; JSON is an array of objects, closed at the end.
-    The rows go to ``<file>.partial`` and the file takes its own name when all is done, so that a finished file is
-    complete.
+    The rows go to ``<file>.partial``, and the file takes its own name when all is done, so that a file under its own
+    name is complete.  What was written of a CSV file can be read at any time, JSON (an array of objects) and Parquet
+    files only after they were closed, which an exception does too.
 
     Args:
         path: file to write; its ending decides the format.
 
     Raises:
-        MatPropError: for an unknown ending or a folder that does not exist.
+        MatPropError: for an unknown ending, or a place where no file can be written.
         MissingDependencyError: for Parquet without pyarrow.
     """
 
@@ -39,11 +39,17 @@ class TableFile:
             raise MatPropError(f"the output {path} must end in {', '.join(FORMATS)}")
         if not path.parent.is_dir():
             raise MatPropError(f"the folder of the output {path} does not exist; make it first")
+        if path.is_dir():
+            raise MatPropError(f"the output {path} is a folder; give the name of a file")
         if path.suffix == ".parquet":
             try:
                 import pyarrow  # noqa: F401
             except ImportError:
                 raise missing_dependency("pyarrow", "writing Parquet", extra="parquet") from None
+        try:
+            self.partial.touch()
+        except OSError as error:
+            raise MatPropError(f"the output {path} cannot be written: {error.strerror}") from None
 
     def __enter__(self) -> TableFile:
         return self
@@ -67,11 +73,10 @@ class TableFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._stream is None:
-            return
-        if self.path.suffix == ".json":
+        if self.path.suffix == ".json" and self._stream is not None:
             self._stream.write("\n]\n")
-        self._stream.close()
+        if self._stream is not None:
+            self._stream.close()
         if kind is None:
             self.partial.replace(self.path)
 

@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ase_matprop.properties import PROPERTIES
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -56,7 +58,7 @@ def print_card(card: ModelCard) -> None:
 
 @contextlib.contextmanager
 def progress(label: str, *, transient: bool = True) -> Iterator[Callable[[int, int | None], None]]:
-    """Yield a function (done, total) that draws a bar on a terminal, once there is more than a few to do."""
+    """Yield a function (done, known so far) that draws a bar on a terminal, once there is more than a few to do."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -71,7 +73,9 @@ def progress(label: str, *, transient: bool = True) -> Iterator[Callable[[int, i
     def advance(done: int, total: int | None = None) -> None:
         if shown and max(done, total or 0) > _FEW and not bar.finished:
             bar.start()
-        bar.update(task, completed=done, total=total)
+        bar.update(task, completed=done)
+        if total is not None:
+            bar.update(task, total=total)
 
     try:
         yield advance
@@ -82,7 +86,7 @@ def progress(label: str, *, transient: bool = True) -> Iterator[Callable[[int, i
 
 def show_predictions(frame: pd.DataFrame) -> None:
     """Print a table of :meth:`ase_matprop.models.Predictions.to_frame`."""
-    column = frame.columns[3]
+    column = next(name for name in PROPERTIES if name in frame)
     unit = frame["unit"].iloc[0]
     spread = "spread" in frame
     table = Table("structure", "formula", "atoms", *([f"{column} ({unit})"]), *(["spread"] if spread else []))

@@ -113,6 +113,31 @@ def test_bad_input_raises(atoms: Atoms) -> None:
     assert isinstance(atoms.get_potential_energy(), float)
 
 
+def test_a_failure_leaves_no_result_of_another_structure(atoms: Atoms) -> None:
+    atoms.get_potential_energy()
+    copper = bulk("Cu")
+    copper.calc = atoms.calc
+    for _ in range(2):
+        with pytest.raises(UnknownElementError):
+            copper.get_potential_energy()
+    assert atoms.calc.results == {} and atoms.calc.predictions is None
+
+
+def test_set_is_checked_and_changes_nothing_if_wrong(small_model: Path) -> None:
+    calculator = MatProp(small_model)
+    before = dict(calculator.parameters)
+    for wrong in (
+        {"reference_energies": {"Na": float("nan")}},
+        {"reference_energies": {"Na": True}},
+        {"model": "nope"},
+    ):
+        with pytest.raises(MatPropError):
+            calculator.set(**wrong)
+        assert dict(calculator.parameters) == before
+    calculator.set(model=small_model)
+    json.dumps(calculator.todict())
+
+
 def test_bad_arguments(small_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="Did you mean"):
         MatProp("irnet17")

@@ -88,6 +88,8 @@ def test_units(structures: Path, small_model: Path) -> None:
         (["--output", "energies.xlsx"], "must end in .csv, .json, .parquet"),
         (["--output", "no/such/folder/x.csv"], "does not exist"),
         (["--unit", "parsec"], "unknown energy unit 'parsec'"),
+        (["--jobs", "0"], "Got 0"),
+        (["--output", "/proc/x.csv"], "cannot be written"),
     ],
 )
 def test_wrong_options_are_one_line(structures: Path, arguments: list[str], message: str) -> None:
@@ -103,6 +105,14 @@ def test_output_never_replaces_an_input(small_model: Path, tmp_path: Path) -> No
     result = run("predict", path, "-m", small_model, "--output", path)
     assert result.exit_code == 2 and "is one of the inputs" in result.stderr
     assert path.read_bytes() == before
+
+
+def test_file_name_that_is_no_text(structures: Path, small_model: Path, tmp_path: Path) -> None:
+    odd = os.fsencode(structures) + b"/caf\xe9.vasp"
+    Path(os.fsdecode(odd)).write_bytes((structures / "POSCAR_NaCl").read_bytes())
+    result = run("predict", structures, "-m", small_model, "--output", tmp_path / "x.csv")
+    assert result.exit_code == 1
+    assert any("caf\\xe9" in name for name in pd.read_csv(tmp_path / "x.csv")["name"])
 
 
 def test_path_that_does_not_exist(small_model: Path, tmp_path: Path) -> None:

@@ -27,6 +27,24 @@ def test_public_names() -> None:
     assert set(ase_matprop.__all__) <= set(dir(ase_matprop))
 
 
+def test_standard_error_of_others_is_not_lost() -> None:
+    """voro++'s messages are kept away through the file descriptor; what other threads write meanwhile must arrive."""
+    code = (
+        "import os, threading, ase_matprop\n"
+        "from ase.build import bulk\n"
+        "from ase_matprop.descriptors import ward2017\n"
+        "stop = threading.Event(); written = 0\n"
+        "def write():\n"
+        "    global written\n"
+        "    while not stop.is_set():\n"
+        "        os.write(2, b'line\\n'); written += 1; stop.wait(0.001)\n"
+        "thread = threading.Thread(target=write); thread.start()\n"
+        "ward2017.compute([bulk('Cu', cubic=True) * (3, 3, 3)] * 10); stop.set(); thread.join(); print(written)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stderr.count("line\n") == int(result.stdout) > 0
+
+
 def test_nothing_global_is_changed() -> None:
     code = (
         "import os, warnings, numpy, torch\n"

@@ -30,7 +30,7 @@ STATISTICS = ("mean", "range", "mean absolute deviation", "maximum", "minimum", 
 NORMS = (2, 3, 5, 7, 10)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ElementSlots:
     """Compositions of a batch as padded arrays: one slot for each element of a composition.
 

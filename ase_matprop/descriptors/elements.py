@@ -4,8 +4,9 @@ Source of the data: Ward et al., npj Comput. Mater. 2, 16028 (2016), doi:10.1038
 that matminer carries (see ``data/README.md``).
 
 Imputation: where Magpie has no value of a property for an element (the electronegativity of He, Ne and Ar, say), the
-mean of that property over the elements that have one stands in, as in matminer with ``impute_nan=True``.  An element
-for which that happens is reported once through :mod:`logging`.  Elements without any entry (Z > 112) are refused.
+mean of that property over the elements that have one stands in, as in matminer with ``impute_nan=True``; noble gases
+have no oxidation states, and get the rounded mean of all.  An element for which that happens is reported once through
+:mod:`logging`.  Elements without any entry (Z > 112) are refused.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ MAGPIE_PROPERTIES: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ElementTable:
     """Magpie's table as arrays; the row is the atomic number (row 0 is empty).
 
@@ -60,13 +61,16 @@ class ElementTable:
         symbols: element symbols, ``symbols[26] == "Fe"``.
         properties: the 22 properties of :data:`MAGPIE_PROPERTIES`, missing values imputed, shape (113, 22).
         imputed: where ``properties`` holds an imputed value, shape (113, 22).
-        oxidation_states: known oxidation states of each element.
+        oxidation_states: known oxidation states of each element; the rounded mean of all known states of all elements
+            where there is none.
+        imputed_states: elements whose entry of ``oxidation_states`` is imputed, shape (113,).
     """
 
     symbols: tuple[str, ...]
     properties: NDArray[np.float64]
     imputed: NDArray[np.bool_]
     oxidation_states: tuple[tuple[int, ...], ...]
+    imputed_states: NDArray[np.bool_]
 
     @property
     def max_number(self) -> int:
@@ -96,6 +100,7 @@ def load_element_table() -> ElementTable:
         properties=properties,
         imputed=imputed,
         oxidation_states=((), *(known or (mean_state,) for known in states)),
+        imputed_states=np.array([False, *(not known for known in states)]),
     )
 
 
@@ -111,7 +116,7 @@ def check_elements(numbers: Iterable[int]) -> None:
                 f"Magpie has no elemental data for atomic number {number}; the features need elements 1 (H) to "
                 f"{table.max_number} ({table.symbols[-1]})"
             )
-        if table.imputed[number].any():
+        if table.imputed[number].any() or table.imputed_states[number]:
             _log_imputation(number)
 
 
@@ -119,6 +124,8 @@ def check_elements(numbers: Iterable[int]) -> None:
 def _log_imputation(number: int) -> None:
     table = load_element_table()
     names = [name for name, missing in zip(MAGPIE_PROPERTIES, table.imputed[number], strict=True) if missing]
+    if table.imputed_states[number]:
+        names.append("oxidation states")
     logger.warning(
         "Magpie has no value of %s for %s: the mean over all elements is used instead",
         ", ".join(names),

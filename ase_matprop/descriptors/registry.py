@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ase_matprop.errors import unknown_name
+from ase_matprop.errors import DescriptorError, unknown_name
 
 FloatArray = NDArray[np.float64]
 Features = tuple[FloatArray, list[str | None]]
@@ -26,13 +26,11 @@ class Descriptor:
         name: name in cards, recipes and on the command line.
         version: raised whenever the numbers change, so that weights never meet features of another kind.
         labels: names of the features.
-        needs_structure: False if the composition alone decides.
     """
 
     name: str
     version: int
     labels: tuple[str, ...]
-    needs_structure: bool
     _function: Callable[[Sequence[Atoms]], Features]
 
     def compute(self, structures: Sequence[Atoms], *, n_jobs: int = 1) -> Features:
@@ -44,7 +42,12 @@ class Descriptor:
 
         Returns:
             Features of shape (n, n_features), NaN in the rows that have none, and n entries of None or the reason.
+
+        Raises:
+            DescriptorError: if ``n_jobs`` is not a number of processes.
         """
+        if not isinstance(n_jobs, int) or n_jobs == 0:
+            raise DescriptorError(f"the number of processes must be positive, or -1 for one per core. Got {n_jobs!r}.")
         if n_jobs == 1 or len(structures) < 2:
             return self._function(structures)
         import joblib  # only needed here, and slow to import
@@ -90,7 +93,6 @@ def get_descriptor(name: str) -> Descriptor:
         name="+".join(part.name for part in parts),
         version=math.prod(part.version for part in parts),  # raised whenever one of them is
         labels=tuple(label for part in parts for label in part.labels),
-        needs_structure=any(part.needs_structure for part in parts),
         _function=compute,
     )
 
@@ -98,7 +100,7 @@ def get_descriptor(name: str) -> Descriptor:
 def _ward2017() -> Descriptor:
     from ase_matprop.descriptors import ward2017
 
-    return Descriptor("ward2017", 1, tuple(ward2017.feature_labels()), True, ward2017.compute)
+    return Descriptor("ward2017", 1, tuple(ward2017.feature_labels()), ward2017.compute)
 
 
 def _structure() -> Descriptor:
@@ -108,7 +110,7 @@ def _structure() -> Descriptor:
         features, errors = ward2017.compute(structures)
         return features[:, : ward2017.N_STRUCTURE], errors
 
-    return Descriptor("structure", 1, tuple(ward2017.structure_labels()), True, compute)
+    return Descriptor("structure", 1, tuple(ward2017.structure_labels()), compute)
 
 
 def _composition() -> Descriptor:
@@ -117,7 +119,7 @@ def _composition() -> Descriptor:
     def compute(structures: Sequence[Atoms]) -> Features:
         return composition.compute_amounts(amounts_of(structures))
 
-    return Descriptor("composition", 1, tuple(composition.feature_labels()), False, compute)
+    return Descriptor("composition", 1, tuple(composition.feature_labels()), compute)
 
 
 def _fractions() -> Descriptor:
@@ -126,7 +128,7 @@ def _fractions() -> Descriptor:
     def compute(structures: Sequence[Atoms]) -> Features:
         return fractions.compute_amounts(amounts_of(structures))
 
-    return Descriptor("fractions", 1, tuple(fractions.feature_labels()), False, compute)
+    return Descriptor("fractions", 1, tuple(fractions.feature_labels()), compute)
 
 
 DESCRIPTORS: dict[str, Callable[[], Descriptor]] = {

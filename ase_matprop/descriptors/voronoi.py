@@ -2,7 +2,7 @@ r"""Voronoi tessellations of periodic structures, for a whole batch in flat arra
 
 The tessellation is computed by voro++ (Rycroft, Chaos 19, 041111 (2009), doi:10.1063/1.3215722) through freud
 (Ramasubramani et al., Comput. Phys. Commun. 254, 107275 (2020), doi:10.1016/j.cpc.2020.107275), one call per structure
-on a Minkowski-reduced cell.  On about three structures in a hundred (highly degenerate vertices) freud's neighbour list
+on a Minkowski-reduced cell.  On about two structures in a hundred (highly degenerate vertices) freud's neighbour list
 lacks a face of one or both of the cells that share it, while cell volumes and vertices are right.  Two sum rules find
 and repair this here:
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,24 +29,23 @@ from ase import Atoms
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
-from ase_matprop.errors import DescriptorError
-
 logger = logging.getLogger(__name__)
 
 _PAIRS = ((0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1))
 _SIGNS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 
-_VORO_LOCK = threading.Lock()
+_STDERR_LOCK = threading.Lock()  # so that no thread saves a redirected descriptor as the real one
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _IMAGE_BITS = 7  # per lattice direction in a face key: images -64 ... 63
 _VOLUME_TOLERANCE = 1e-5  # relative; freud works on single-precision coordinates
+_ACCEPTED = 1e-3  # relative deviation from a sum rule after the repair; 1e-5 is usual
 _SMALLEST_FACE = 1e-7  # relative to (cell volume per site)^(2/3); smaller ones are round-off of degenerate vertices
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tessellation:
     """Voronoi cells of a batch of structures.
 
@@ -139,25 +139,40 @@ def _dot(a: tuple[float, float, float], b: tuple[float, float, float]) -> float:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-@contextlib.contextmanager
-def _without_native_stderr() -> Iterator[None]:
-    """Hide what native code writes to standard error: freud's voro++ reports each growth of its memory there.
+class _NativeStderr:
+    """Keeps what voro++ writes to standard error from the user: a line whenever its memory grows.
 
-    Python offers no narrower way.  The caller holds a lock, so that no other thread saves the redirected descriptor.
+    Python offers no narrower way than the file descriptor of the whole process.  It points to a temporary file for the
+    milliseconds of each call of freud; what others wrote there meanwhile is passed on at the end of the batch.
     """
-    try:
-        saved = os.dup(2)
-    except OSError:  # no standard error at all
-        yield
-        return
-    try:
-        sink = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(sink, 2)
-        os.close(sink)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+
+    noise = b"vertex memory scaled up to"
+
+    def __enter__(self) -> _NativeStderr:
+        self.file = tempfile.TemporaryFile()
+        return self
+
+    @contextlib.contextmanager
+    def captured(self) -> Iterator[None]:
+        with _STDERR_LOCK:
+            try:
+                saved = os.dup(2)
+            except OSError:  # no standard error at all
+                yield
+                return
+            try:
+                os.dup2(self.file.fileno(), 2)
+                yield
+            finally:
+                os.dup2(saved, 2)
+                os.close(saved)
+
+    def __exit__(self, *_: object) -> None:
+        self.file.seek(0)
+        other = b"".join(line for line in self.file if self.noise not in line)
+        self.file.close()
+        if other:
+            os.write(2, other)
 
 
 def tessellate(structures: Sequence[Atoms]) -> tuple[Tessellation | None, list[str | None]]:
@@ -172,11 +187,12 @@ def tessellate(structures: Sequence[Atoms]) -> tuple[Tessellation | None, list[s
     """
     errors: list[str | None] = [None] * len(structures)
     cells: list[_FreudCells] = []
-    for index, atoms in enumerate(structures):
-        try:
-            cells.append(_FreudCells(atoms))
-        except Exception as error:  # freud raises bare RuntimeErrors
-            errors[index] = f"the Voronoi tessellation failed: {error}"
+    with _NativeStderr() as stderr:
+        for index, atoms in enumerate(structures):
+            try:
+                cells.append(_FreudCells(atoms, stderr))
+            except Exception as error:  # freud raises bare RuntimeErrors
+                errors[index] = f"the Voronoi tessellation failed: {error}"
     tessellation, failed = _assemble(cells) if cells else (None, [])
     if failed:
         kept = [index for index, error in enumerate(errors) if error is None]
@@ -190,7 +206,7 @@ def tessellate(structures: Sequence[Atoms]) -> tuple[Tessellation | None, list[s
 class _FreudCells:
     """freud's Voronoi cells of one structure, in a reduced and rotated cell."""
 
-    def __init__(self, atoms: Atoms) -> None:
+    def __init__(self, atoms: Atoms, stderr: _NativeStderr) -> None:
         reduced = reduced_lattice(atoms.cell.array)
         # freud wants an upper triangular box; the rotation (or rotoinversion) to it leaves all areas as they are
         upper = np.linalg.qr(reduced.T, mode="r")
@@ -199,7 +215,7 @@ class _FreudCells:
         self.positions = (fractional - np.floor(fractional) - 0.5) @ self.lattice
         (lx, _, _), (bx, ly, _), (cx, cy, lz) = self.lattice
         box = freud.box.Box(lx, ly, lz, bx / ly, cx / lz, cy / lz)
-        with _VORO_LOCK, _without_native_stderr():
+        with stderr.captured():
             self.voronoi = freud.locality.Voronoi().compute((box, self.positions.astype(np.float32)))
         self.volume = lx * ly * lz
 
@@ -207,8 +223,6 @@ class _FreudCells:
         """Return neighbours, vectors to them and areas for the faces of one cell, from the hull of its vertices."""
         vertices = self.voronoi.polytopes[site]
         center = self.positions[site]
-        if np.linalg.norm(vertices.mean(axis=0) - center) > np.ptp(vertices, axis=0).max():
-            raise DescriptorError("vertices of a Voronoi cell do not surround its site")
         hull = ConvexHull(vertices - center)
         corners = hull.points[hull.simplices]
         area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
@@ -260,7 +274,7 @@ def _assemble(cells: Sequence[_FreudCells]) -> tuple[Tessellation, list[int]]:
         faces = _Faces.join([faces, *repaired]).two_sided()
     deviation = np.abs(faces.volumes(len(structure)) / site_volumes - 1.0)
     total = np.abs(np.add.reduceat(site_volumes, first_site) / [cell.volume for cell in cells] - 1.0)
-    failed = np.flatnonzero((np.maximum.reduceat(deviation, first_site) > 1e-2) | (total > 1e-3))
+    failed = np.flatnonzero((np.maximum.reduceat(deviation, first_site) > _ACCEPTED) | (total > _ACCEPTED))
 
     key = _face_key(faces.site, faces.neighbor, faces.image)
     reverse = np.searchsorted(key, _face_key(faces.neighbor, faces.site, -faces.image))
@@ -282,7 +296,7 @@ def _assemble(cells: Sequence[_FreudCells]) -> tuple[Tessellation, list[int]]:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Faces:
     site: IntArray
     neighbor: IntArray

@@ -247,12 +247,10 @@ def _warren_cowley(
 def _triangles(tessellation: Tessellation, largest: FloatArray) -> FloatArray:
     """Return for each site the summed weight of all closed walks of three steps, both ways round."""
     t = tessellation
-    n_faces = np.bincount(t.site, minlength=len(t.structure))
     # all pairs of faces (a before b) of one site: face number p of a site is joined with the p faces before it
     rank = np.arange(len(t.site)) - t.first_face[t.site]
     second = np.repeat(np.arange(len(t.site)), rank)
     first = np.arange(len(second)) - np.repeat(np.cumsum(rank) - rank, rank) + t.first_face[t.site[second]]
-    assert len(second) == int((n_faces * (n_faces - 1) // 2).sum())
     closing, found = t.find_faces(t.neighbor[first], t.neighbor[second], t.image[second] - t.image[first])
     first, second, closing = first[found], second[found], closing[found]
     product = t.area[first] * t.area[second] * t.area[closing]

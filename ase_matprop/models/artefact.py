@@ -25,7 +25,7 @@ _TARGET_OFFSET, _TARGET_SCALE = "target.offset", "target.scale"
 PRECISIONS = {"float16": torch.float16, "float32": torch.float32}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scaler:
     """Standardisation of features, fitted on training rows: ``(x - mean) / scale``, clipped to ``+-clip``.
 
@@ -48,7 +48,7 @@ class Scaler:
         return (scaled if self.clip is None else np.clip(scaled, -self.clip, self.clip)).astype(np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TargetTransform:
     """What turns the network's output into the property: ``offset + scale * output``, in float64."""
 
@@ -60,7 +60,7 @@ class TargetTransform:
         return self.offset + self.scale * output
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Artefact:
     """A card with the weights that belong to it."""
 
@@ -76,12 +76,6 @@ def build_ensemble(card: ModelCard) -> Ensemble:
     return Ensemble(
         build_network(spec.name, spec.n_inputs, spec.n_outputs, spec.settings) for _ in range(spec.n_members)
     )
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def save(folder: Path, card: ModelCard, network: nn.Module, scaler: Scaler, target: TargetTransform) -> ModelCard:

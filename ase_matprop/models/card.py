@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ class TrainingSet(_Part):
     licence: str
     citation: str
     source: str
+    source_sha256: str = ""
     rows: dict[str, int]
     split: dict[str, Any]
     outliers_removed: int = 0
@@ -120,16 +122,21 @@ class ModelCard(_Part):
         except OSError as error:
             raise ArtefactError(f"{folder} is no model folder: {CARD_FILE} cannot be read ({error.strerror})") from None
         try:
-            card = cls.model_validate_json(text)
+            content = json.loads(text)
+        except ValueError as error:
+            raise ArtefactError(f"{path} is no valid JSON: {error}") from None
+        version = content.get("format_version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise ArtefactError(
+                f"{path} has format version {version}, this version of ase_matprop reads up to {FORMAT_VERSION}; "
+                "upgrade with: pip install -U ase-matprop"
+            )
+        try:
+            card = cls.model_validate(content)
             get_property(card.property)
         except (ValidationError, LookupError) as error:
             reason = describe_validation(error) if isinstance(error, ValidationError) else str(error)
             raise ArtefactError(f"{path} is no valid model card: {reason}") from None
-        if card.format_version > FORMAT_VERSION:
-            raise ArtefactError(
-                f"{path} has format version {card.format_version}, this version of ase_matprop reads up to "
-                f"{FORMAT_VERSION}; upgrade with: pip install -U ase-matprop"
-            )
         return card
 
     def write(self, folder: Path) -> None:

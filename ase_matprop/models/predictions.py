@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Predictions:
     """Predicted values, one row per input and in the order of the inputs.
 
@@ -37,9 +37,9 @@ class Predictions:
     errors: list[str | None]
     property: str
     model: str
-    names: list[str] = field(default_factory=list)
-    formulas: list[str] = field(default_factory=list)
-    n_atoms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    names: list[str]
+    formulas: list[str]
+    n_atoms: NDArray[np.int64]
     spread: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
@@ -65,17 +65,16 @@ class Predictions:
         import pandas as pd
 
         columns = {
-            "name": self.names,
-            "formula": self.formulas,
+            "name": pd.Series(self.names, dtype=object),
+            "formula": pd.Series(self.formulas, dtype=object),
             "n_atoms": self.n_atoms,
             self.property: self.values,
             "unit": self.unit,
             **({} if self.spread is None else {"spread": self.spread}),
             "model": self.model,
-            "error": self.errors,
+            "error": pd.Series(self.errors, dtype=object),
         }
-        frame = pd.DataFrame(columns, index=pd.RangeIndex(len(self)))
-        return frame.astype({"error": object}).where(frame.notna() | (frame.columns != "error"), None)
+        return pd.DataFrame(columns, index=pd.RangeIndex(len(self)))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:

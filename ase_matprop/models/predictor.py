@@ -17,7 +17,7 @@ from ase_matprop.errors import ArtefactError, MatPropError
 from ase_matprop.models import artefact, registry
 from ase_matprop.models.card import ModelCard
 from ase_matprop.models.predictions import Predictions
-from ase_matprop.structures import StructureEntry, as_atoms, iter_structures
+from ase_matprop.structures import StructureEntry, iter_structures, one_entry_each
 
 DEFAULT_MODEL = "irnet17-mp"
 
@@ -50,7 +50,7 @@ class Predictor:
 
     def predict(
         self,
-        inputs: Iterable[Any],
+        inputs: Any,
         *,
         batch_size: int = 256,
         n_jobs: int = 1,
@@ -68,9 +68,7 @@ class Predictor:
         Returns:
             Exactly one row per input; a bad input costs its own row only, and that row says why.
         """
-        if isinstance(inputs, Atoms | str | os.PathLike) or not isinstance(inputs, Iterable) or _is_structure(inputs):
-            inputs = [inputs]
-        return self.predict_entries(_entries(inputs), batch_size=batch_size, n_jobs=n_jobs, progress=progress)
+        return self.predict_entries(one_entry_each(inputs), batch_size=batch_size, n_jobs=n_jobs, progress=progress)
 
     def predict_entries(
         self,
@@ -108,11 +106,11 @@ class Predictor:
         """Return the predictions of each ensemble member in the property's unit, shape (n_members, n)."""
         inputs = torch.from_numpy(self._scaler.transform(features)).to(self.device)
         with torch.inference_mode():
-            outputs = self._network.member_outputs(inputs).double().cpu().numpy()
+            outputs = self._network.member_outputs(inputs).cpu().double().numpy()
         return self._target.inverse(outputs)[..., 0]
 
     def _predict_batch(self, batch: Sequence[StructureEntry], n_jobs: int) -> Predictions:
-        errors = [entry.error or self._unknown_elements(entry.atoms) for entry in batch]
+        errors = [entry.error or self._element_error(entry.atoms) for entry in batch]
         values = np.full(len(batch), np.nan)
         spread = np.full(len(batch), np.nan)
         rows = [row for row, error in enumerate(errors) if error is None]
@@ -138,8 +136,12 @@ class Predictor:
             spread=spread if self.card.network.n_members > 1 else None,
         )
 
-    def _unknown_elements(self, atoms: Atoms) -> str | None:
-        unknown = sorted(set(atoms.get_chemical_symbols()) - self._elements)
+    def unknown_elements(self, atoms: Atoms) -> list[str]:
+        """Return the symbols of the elements in a structure that the model never saw in training."""
+        return sorted(set(atoms.get_chemical_symbols()) - self._elements)
+
+    def _element_error(self, atoms: Atoms) -> str | None:
+        unknown = self.unknown_elements(atoms)
         if not unknown:
             return None
         return f"the model {self.card.name} never saw {', '.join(unknown)} in training; use a model that has"
@@ -186,26 +188,6 @@ def predict(
     """
     predictor = load_model(model, device=device)
     return predictor.predict_entries(iter_structures(inputs), batch_size=batch_size, n_jobs=n_jobs, progress=progress)
-
-
-def _entries(inputs: Iterable[Any]) -> Iterator[StructureEntry]:
-    """Yield exactly one entry per input; a file with several structures is a failed row."""
-    for index, item in enumerate(inputs):
-        if isinstance(item, StructureEntry):
-            yield item
-            continue
-        name = os.fspath(item) if isinstance(item, str | os.PathLike) else f"structure {index}"
-        try:
-            atoms = as_atoms(item)
-        except MatPropError as error:
-            yield StructureEntry(name, None, str(error).removeprefix(f"{name}: ").removeprefix("structure: "))
-        else:
-            yield StructureEntry(atoms.info.get("name", name), atoms, None)
-
-
-def _is_structure(item: object) -> bool:
-    """Whether an iterable is a pymatgen structure (which iterates over its sites) or a serialised one."""
-    return hasattr(item, "lattice") or isinstance(item, dict)
 
 
 def _descriptor_of(card: ModelCard) -> Descriptor:

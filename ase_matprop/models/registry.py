@@ -14,6 +14,8 @@ ZOO = Path(str(files("ase_matprop.models").joinpath("zoo")))
 
 def list_models() -> dict[str, Path]:
     """Return the folders of the shipped models by name, sorted."""
+    if not ZOO.is_dir():
+        return {}
     return {path.name: path for path in sorted(ZOO.iterdir()) if (path / CARD_FILE).is_file()}
 
 

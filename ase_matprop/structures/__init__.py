@@ -22,9 +22,17 @@ from ase import Atoms
 from ase_matprop.errors import StructureError, unknown_name
 from ase_matprop.structures.checks import MINIMUM_DISTANCE, find_disorder, find_problem
 from ase_matprop.structures.files import SUPPORTED, NoStructureError, file_kind, is_companion, read_file
-from ase_matprop.structures.objects import convert, is_single, label, unsupported
+from ase_matprop.structures.objects import convert, is_single, label, path_name, unsupported
 
-__all__ = ["MINIMUM_DISTANCE", "StructureEntry", "as_atoms", "check_atoms", "iter_structures", "read_structures"]
+__all__ = [
+    "MINIMUM_DISTANCE",
+    "StructureEntry",
+    "as_atoms",
+    "check_atoms",
+    "iter_structures",
+    "one_entry_each",
+    "read_structures",
+]
 
 #: the name of a missing file is compared with those of its folder, unless there are more than this
 _MOST_NAMES = 20_000
@@ -120,17 +128,33 @@ def iter_structures(inputs: object) -> Iterator[StructureEntry]:
     Raises:
         StructureError: if ``inputs`` as a whole is not something that can hold structures.
     """
-    if hasattr(inputs, "columns") and hasattr(inputs, "iloc"):
-        raise StructureError("a DataFrame is not a list of structures; give its column, for example df['structure']")
-    if is_single(inputs):
-        inputs = [inputs]
-    elif not isinstance(inputs, Iterable):
-        raise StructureError(unsupported(inputs))
-    for index, item in enumerate(inputs):
+    for index, item in enumerate(_items(inputs)):
         if isinstance(item, str) and not item:
             yield StructureEntry("", None, "is an empty path; give a file, a folder ('.' for this one) or a pattern")
         elif isinstance(item, (str, os.PathLike)):
             yield from _read_path(_as_path(item))
+        else:
+            yield _object_entry(item, index)
+
+
+def one_entry_each(inputs: object) -> Iterator[StructureEntry]:
+    """Yield exactly one entry for each of ``inputs``.
+
+    As :func:`iter_structures`, but a path must be that of a file with one structure: a folder, a pattern or a file with
+    several is an entry with an error.  An entry is passed on as it is.
+
+    Raises:
+        StructureError: if ``inputs`` as a whole is not something that can hold structures.
+    """
+    for index, item in enumerate(_items(inputs)):
+        if isinstance(item, StructureEntry):
+            yield item
+        elif isinstance(item, (str, os.PathLike)):
+            name = path_name(item)
+            try:
+                yield StructureEntry(name, as_atoms(item), None)
+            except StructureError as error:
+                yield StructureEntry(name, None, str(error).removeprefix(f"{name}: "))
         else:
             yield _object_entry(item, index)
 
@@ -167,6 +191,17 @@ def read_structures(
     return structures
 
 
+def _items(inputs: object) -> Iterable[object]:
+    """Return the single inputs of what a user gave as one or several."""
+    if hasattr(inputs, "columns") and hasattr(inputs, "iloc"):
+        raise StructureError("a DataFrame is not a list of structures; give its column, for example df['structure']")
+    if is_single(inputs) or isinstance(inputs, StructureEntry):
+        return [inputs]
+    if not isinstance(inputs, Iterable):
+        raise StructureError(unsupported(inputs))
+    return inputs
+
+
 def _checked(obj: object) -> Atoms:
     """Convert and check; the StructureError that this raises does not name the object."""
     try:
@@ -191,7 +226,7 @@ def _object_entry(obj: object, index: int) -> StructureEntry:
         atoms = _checked(obj)
     except StructureError as error:
         return StructureEntry(name or f"structure {index}", None, str(error))
-    name = name or f"structure {index} ({atoms.symbols.get_chemical_formula()})"
+    name = name or f"structure {index} ({atoms.get_chemical_formula(mode='metal')})"
     atoms.info.setdefault("name", name)
     return StructureEntry(name, atoms, None)
 
@@ -237,7 +272,7 @@ def _read_path(path: Path) -> Iterator[StructureEntry]:
         empty = False
         yield entry
     if empty:
-        yield StructureEntry(str(path), None, nothing)
+        yield StructureEntry(path_name(path), None, nothing)
 
 
 def _folder_entries(folder: Path, above: frozenset[Path]) -> Iterator[StructureEntry]:
@@ -274,7 +309,7 @@ def _file_entries(path: Path, *, named: bool) -> Iterator[StructureEntry]:
     index, frame, following = 0, next(frames, None), next(frames, None)
     while frame is not None:
         single = index == 0 and following is None
-        yield _frame_entry(frame, str(path) if single else f"{path}#{index}")
+        yield _frame_entry(frame, path_name(path) if single else f"{path_name(path)}#{index}")
         index, frame, following = index + 1, following, next(frames, None)
 
 

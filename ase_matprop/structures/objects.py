@@ -39,6 +39,11 @@ def label(obj: object) -> str | None:
     return None
 
 
+def path_name(path: str | os.PathLike[str]) -> str:
+    """Return a path as text that can be written anywhere: bytes that are no UTF-8 are escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def unsupported(obj: object) -> str:
     """Return the message for an object that is no structure."""
     several = "; for several structures use read_structures" if isinstance(obj, (list, tuple)) else ""

@@ -34,7 +34,7 @@ _CACHE_VERSION = 1
 _BLOCK = 2000  # rows between two progress messages
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureTable:
     """Rows that have features and a target.
 
@@ -44,6 +44,7 @@ class FeatureTable:
         targets: shape (n,).
         amounts: number of atoms of each element, column = atomic number, shape (n, 119).
         skipped: identifier -> reason, for the rows of the file that are not in the table.
+        source_sha256: hash of the file.
     """
 
     ids: list[str]
@@ -51,14 +52,15 @@ class FeatureTable:
     targets: NDArray[np.float64]
     amounts: NDArray[np.int64]
     skipped: dict[str, str]
+    source_sha256: str
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def reduced_formulas(self) -> list[bytes]:
-        """A label per row that is equal for equal reduced formulas."""
-        divisors = [math.gcd(*row[row > 0].tolist()) for row in self.amounts]
-        return [(row // divisor).tobytes() for row, divisor in zip(self.amounts, divisors, strict=True)]
+    def reduced_formulas(self) -> NDArray[np.int64]:
+        """A number per row that is equal for equal reduced formulas, shape (n,)."""
+        reduced = self.amounts // np.gcd.reduce(self.amounts, axis=1, keepdims=True)
+        return np.unique(reduced, axis=0, return_inverse=True)[1].reshape(-1)
 
     def elements(self, rows: NDArray[np.int64]) -> list[str]:
         """Symbols of all elements that occur in ``rows``, by atomic number."""
@@ -94,11 +96,12 @@ def load_feature_table(
         )
     descriptor = get_descriptor(descriptor_name)
     identity = "|".join([str(_CACHE_VERSION), property_name, id_key, descriptor.name, str(descriptor.version)])
-    digest = hashlib.sha256(path.read_bytes() + identity.encode()).hexdigest()[:16]
+    source_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256((source_sha256 + identity).encode()).hexdigest()[:16]
     cached = cache_dir / f"{path.name.split('.')[0]}-{descriptor.name}-{digest}.npz"
     if cached.is_file():
         logger.info("features from %s", cached)
-        return _read_cache(cached)
+        return _read_cache(cached, source_sha256)
 
     structures = read_extxyz(path)
     ids: list[str] = []
@@ -138,6 +141,7 @@ def load_feature_table(
         targets=np.array(targets)[kept],
         amounts=np.array([np.bincount(good[row].numbers, minlength=119) for row in kept]),
         skipped=skipped,
+        source_sha256=source_sha256,
     )
     _write_cache(cached, table)
     return table
@@ -172,7 +176,7 @@ def _write_cache(path: Path, table: FeatureTable) -> None:
     temporary.replace(path)
 
 
-def _read_cache(path: Path) -> FeatureTable:
+def _read_cache(path: Path, source_sha256: str) -> FeatureTable:
     with np.load(path, allow_pickle=False) as stored:
         return FeatureTable(
             ids=stored["ids"].tolist(),
@@ -180,4 +184,5 @@ def _read_cache(path: Path) -> FeatureTable:
             targets=stored["targets"],
             amounts=stored["amounts"],
             skipped=dict(stored["skipped"].tolist()),
+            source_sha256=source_sha256,
         )

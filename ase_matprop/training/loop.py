@@ -32,7 +32,7 @@ HISTORY = "history.csv"
 MONITOR = "validation_mae"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batches:
     """Network inputs and scaled targets of one set: shapes (n, n_features) and (n, n_outputs), float32."""
 
@@ -185,10 +185,9 @@ def fit(
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    best = ModelCheckpoint(
-        dirpath=folder, filename="best", monitor=MONITOR, save_last=True, enable_version_counter=False
-    )
-    callbacks: list[Callback] = [_History(folder / HISTORY), best]
+    best = ModelCheckpoint(dirpath=folder, filename="best", monitor=MONITOR, enable_version_counter=False)
+    last = ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)  # after every epoch
+    callbacks: list[Callback] = [_History(folder / HISTORY), best, last]
     if settings.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(MONITOR, patience=settings.early_stopping_patience))
     if settings.weight_average_decay is not None:
@@ -199,7 +198,7 @@ def fit(
     sampler = _ShuffledBatches(len(train.inputs), settings.batch_size, seed)
     train_loader: DataLoader[Any] = DataLoader(train.dataset(), sampler=sampler, batch_size=None)
     validation_loader: DataLoader[Any] = DataLoader(validation.dataset(), batch_size=4096)
-    last = folder / LAST_CHECKPOINT
+    resume_from = folder / LAST_CHECKPOINT
     with _quiet():
         trainer = pl.Trainer(
             accelerator=device,
@@ -213,8 +212,7 @@ def fit(
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        trainer.fit(
-            module, train_loader, validation_loader, ckpt_path=last if last.is_file() else None, weights_only=True
-        )
+        checkpoint = resume_from if resume_from.is_file() else None
+        trainer.fit(module, train_loader, validation_loader, ckpt_path=checkpoint, weights_only=True)
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     return {name.removeprefix("network."): tensor for name, tensor in state.items()}

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import ase_matprop
+from ase_matprop.descriptors.registry import get_descriptor
 from ase_matprop.errors import RecipeError
 from ase_matprop.models import artefact
 from ase_matprop.models.artefact import Scaler, TargetTransform
@@ -84,6 +85,7 @@ def train(
         RecipeError: if the recipe or its data cannot be used, or ``output`` holds another run.
     """
     recipe = Recipe.read(recipe_path)
+    _check_network(recipe, device)
     _prepare_output(recipe, recipe_path, output, resume)
     table = load_feature_table(
         data_dir / recipe.data.file,
@@ -102,7 +104,7 @@ def train(
     )
     if recipe.training.outlier_sigma is not None:
         split = remove_outliers(split, table.targets, recipe.training.outlier_sigma)
-    split.write(output / SPLIT_FILE, table.ids)
+    _store_split(split, table.ids, output / SPLIT_FILE)
 
     scaler = Scaler.fit(table.features[split.train], recipe.descriptor.clip)
     train_targets = table.targets[split.train]
@@ -145,6 +147,30 @@ def train(
     return _finish(recipe, table, split, Ensemble(members), scaler, target, output)
 
 
+def _check_network(recipe: Recipe, device: str) -> None:
+    """Find wrong settings before anything is computed or written."""
+    if device not in ("cpu", "cuda", "auto"):
+        raise RecipeError(f"the device must be cpu, cuda or auto. Got {device!r}.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("the device cuda is not there; train with --device cpu")
+    try:
+        with torch.device("meta"):  # shapes only
+            build_network(recipe.network.name, len(_descriptor_spec(recipe).labels), 1, recipe.network.settings)
+    except (ValueError, TypeError) as error:
+        raise RecipeError(f"the network of the recipe {recipe.name} cannot be built: {error}") from None
+
+
+def _store_split(split: Split, ids: list[str], path: Path) -> None:
+    """Write the split, or check that a resumed run has the one it began with: no test row was ever trained on."""
+    text = split.to_json(ids)
+    if not path.is_file():
+        path.write_text(text)
+    elif path.read_text() != text:
+        raise RecipeError(
+            f"the data or the descriptor changed since the run in {path.parent} began; start again in another folder"
+        )
+
+
 def _prepare_output(recipe: Recipe, recipe_path: Path, output: Path, resume: bool) -> None:
     stored = output / RECIPE_FILE
     if not resume and output.exists() and any(output.iterdir()):
@@ -169,7 +195,6 @@ def _finish(
 ) -> TrainingResult:
     """Write the model, measure it as it will be loaded, and complete its card with the errors."""
     entry = get_property(recipe.data.property)
-    descriptor_labels = _labels(recipe)
     card = ModelCard(
         name=recipe.name,
         description=recipe.output.description,
@@ -183,13 +208,14 @@ def _finish(
             n_members=recipe.network.members,
             n_parameters=sum(parameter.numel() for parameter in network.parameters()),
         ),
-        descriptor=descriptor_labels,
+        descriptor=_descriptor_spec(recipe),
         elements=table.elements(split.train),
         training_set=TrainingSet(
             name=recipe.data.name,
             licence=recipe.data.licence,
             citation=recipe.data.citation,
             source=recipe.data.file,
+            source_sha256=table.source_sha256,
             rows={name: len(getattr(split, name)) for name in ("train", "validation", "test")},
             split={
                 "method": "random by reduced formula" if recipe.split.grouped else "random by row",
@@ -218,8 +244,7 @@ def _finish(
     }
     test = split.test
     formulas = table.reduced_formulas()
-    known = {formulas[row] for row in split.train}
-    new_formula = np.array([formulas[row] not in known for row in test])
+    new_formula = ~np.isin(formulas[test], formulas[split.train])
     by_group = summarize_groups(predicted[test], table.targets[test], table.amounts[test], new_formula)
     card = card.model_copy(update={"errors": errors, "test_errors_by_group": by_group})
     card.write(folder)
@@ -230,9 +255,7 @@ def _finish(
     return TrainingResult(folder, card)
 
 
-def _labels(recipe: Recipe) -> DescriptorSpec:
-    from ase_matprop.descriptors.registry import get_descriptor
-
+def _descriptor_spec(recipe: Recipe) -> DescriptorSpec:
     descriptor = get_descriptor(recipe.descriptor.name)
     return DescriptorSpec(
         name=descriptor.name,

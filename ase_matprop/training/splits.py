@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from ase_matprop.errors import RecipeError
 IntArray = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Sorted row numbers of each set; ``outliers`` are rows that were taken out of training and validation."""
 
@@ -25,14 +24,14 @@ class Split:
     test: IntArray
     outliers: IntArray
 
-    def write(self, path: Path, ids: Sequence[str]) -> None:
-        """Store the identifiers of the rows of each set as JSON."""
+    def to_json(self, ids: Sequence[str]) -> str:
+        """Return the identifiers of the rows of each set as JSON."""
         names = ("train", "validation", "test", "outliers")
-        path.write_text(json.dumps({name: [ids[row] for row in getattr(self, name)] for name in names}, indent=0))
+        return json.dumps({name: [ids[row] for row in getattr(self, name)] for name in names}, indent=0)
 
 
 def make_split(
-    n_rows: int, *, test: float, validation: float, seed: int, groups: Sequence[object] | None = None
+    n_rows: int, *, test: float, validation: float, seed: int, groups: Sequence[object] | IntArray | None = None
 ) -> Split:
     """Split rows at random.
 
@@ -52,7 +51,7 @@ def make_split(
             "give more rows or smaller shares"
         )
     rows = np.arange(n_rows)
-    labels = None if groups is None else np.unique([str(group) for group in groups], return_inverse=True)[1]
+    labels = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
 
     def hold_out(rows: IntArray, share: float) -> tuple[IntArray, IntArray]:
         splitter = (ShuffleSplit if labels is None else GroupShuffleSplit)(1, test_size=share, random_state=seed)

@@ -13,7 +13,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from ase_matprop.descriptors import composition, fractions
 from ase_matprop.descriptors.elements import MAGPIE_PROPERTIES, load_element_table
 from ase_matprop.descriptors.registry import amounts_of, get_descriptor
-from ase_matprop.errors import UnknownNameError
+from ase_matprop.errors import DescriptorError, UnknownNameError
 
 FORMULAS = [
     "Fe", "NaCl", "Fe2O3", "Fe3O4", "SrTiO3", "LiFePO4", "CoCrFeMnNi", "Na2LaTiZrO6F", "XeF2", "Cu3Au", "Kr", "Th3P4",
@@ -212,7 +212,8 @@ def test_descriptors_side_by_side() -> None:
     combined = get_descriptor("composition+fractions")
     features, errors = combined.compute(structures)
     assert features.shape == (3, 145 + 86) == (3, len(combined.labels))
-    assert not combined.needs_structure
+    with pytest.raises(DescriptorError, match="Got 0"):
+        combined.compute(structures, n_jobs=0)
     assert errors[0] is None and "Ar" in errors[1] and errors[2] is None
     assert np.isnan(features[1]).all()
     parallel, parallel_errors = combined.compute(structures, n_jobs=2)

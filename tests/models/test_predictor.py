@@ -69,6 +69,42 @@ def test_single_inputs_and_files(small: Predictor, example_dir: Path) -> None:
     assert small.predict(str(path)).values == pytest.approx(small.predict([path]).values)
 
 
+def test_kinds_of_inputs(small: Predictor, tmp_path: Path) -> None:
+    import pandas as pd
+    from ase.db import connect
+    from pymatgen.core import Molecule
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    alone = small.predict([NACL]).values[0]
+    structure = AseAtomsAdaptor.get_structure(NACL)
+    database = connect(tmp_path / "x.db")
+    database.write(NACL)
+    array = np.empty(2, dtype=object)
+    array[:] = [structure, structure]
+    for inputs, n in (
+        (structure.as_dict(), 1),
+        (database.get(1), 1),
+        (pd.Series([structure, NACL]), 2),
+        (array, 2),
+        ((atoms for atoms in [NACL, NACL, NACL]), 3),
+    ):
+        result = small.predict(inputs)
+        assert len(result) == n and result.values == pytest.approx([alone] * n, abs=1e-5)
+    molecule = small.predict(Molecule(["Na", "Cl"], [[0, 0, 0], [0, 0, 2.4]]))
+    assert len(molecule) == 1 and "no cell" in molecule.errors[0]
+    with pytest.raises(MatPropError, match="give its column"):
+        small.predict(pd.DataFrame({"structure": [structure]}))
+
+
+def test_names(small: Predictor, example_dir: Path) -> None:
+    labelled = NACL.copy()
+    labelled.info["material_id"] = "mp-22862"
+    several = example_dir / "CsCl_and_NiAl.extxyz"
+    result = small.predict([NACL, labelled, example_dir / "POSCAR_MgO", several])
+    assert result.names == ["structure 0 (NaCl)", "mp-22862", str(example_dir / "POSCAR_MgO"), str(several)]
+    assert result.errors[3] and "several structures" in result.errors[3]
+
+
 def test_no_inputs(small: Predictor) -> None:
     result = small.predict([])
     assert len(result) == 0 and result.values.shape == (0,) and len(result.to_frame()) == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk
 from ase.io import write
@@ -122,6 +123,8 @@ def test_interrupted_run_is_resumed_with_the_same_result(setup: tuple[Path, Path
     with pytest.raises(ConnectionError):
         train(recipe, data_dir=data, output=output, progress_bar=False)
     monkeypatch.undo()
+    # no finished epoch is lost, whether it was the best one or not
+    assert torch.load(output / "member_0" / "last.ckpt", weights_only=True)["epoch"] == 3
     with pytest.raises(RecipeError, match="--resume"):
         train(recipe, data_dir=data, output=output, progress_bar=False)
     resumed = train(recipe, data_dir=data, output=output, progress_bar=False, resume=True)
@@ -155,6 +158,8 @@ def test_features_are_cached(setup: tuple[Path, Path], tmp_path: Path, monkeypat
         ("formation_energy_per_atom", "formation_energy", "Did you mean 'formation_energy_per_atom'"),
         ("composition+fractions", "composition+fraction", "Did you mean 'fractions'"),
         ("batch_size = 16", "batch_size = 'many'", "training.batch_size"),
+        ("stacks = [[32, 1], [16, 1]]", "depth = 18", "cannot be built: the depth must be one of"),
+        ("stacks", "stakcs", "cannot be built: .*stakcs"),
         ("[split]", "[split", "no valid TOML"),
         ("toy.extxyz.xz", "missing.xyz", "does not exist.*--data-dir"),
         ("toy.extxyz.xz", "toy.toml", "has no structure with the property"),
@@ -167,6 +172,25 @@ def test_bad_recipes_are_one_clear_error(setup, tmp_path: Path, old: str, new: s
     with pytest.raises(RecipeError, match=message) as error:
         train(recipe, data_dir=data, output=tmp_path / "runs" / "x", progress_bar=False)
     assert "\n" not in str(error.value)
+
+
+def test_data_that_changed_under_a_run(setup: tuple[Path, Path], tmp_path: Path) -> None:
+    """Rows that were trained on must not become test rows of a resumed run."""
+    recipe, data = setup
+    output = tmp_path / "runs" / "a"
+    train(recipe, data_dir=data, output=output, progress_bar=False)
+    structures = toy_structures()[20:]
+    write(data / "toy.extxyz", structures)
+    (data / "toy.extxyz.xz").write_bytes(lzma.compress((data / "toy.extxyz").read_bytes()))
+    with pytest.raises(RecipeError, match="changed since the run"):
+        train(recipe, data_dir=data, output=output, progress_bar=False, resume=True)
+
+
+def test_wrong_device_leaves_nothing_behind(setup: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, data = setup
+    with pytest.raises(RecipeError, match="device must be cpu, cuda or auto"):
+        train(recipe, data_dir=data, output=tmp_path / "runs" / "a", device="tpu", progress_bar=False)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_recipe_that_does_not_exist(tmp_path: Path) -> None:
