@@ -300,7 +300,7 @@ def _write(
                 advance(n_rows, number)
                 yield entry
 
-        for frame in blocks(counted()):
+        for frame in _saying_what_is_done(blocks(counted()), file):
             bad = frame["error"].notna()
             failures += list(zip(frame.loc[bad, "name"], frame.loc[bad, "error"], strict=True))
             if file is not None:
@@ -318,6 +318,16 @@ def _write(
     if output is not None:
         typer.echo(f"{n_rows} rows in {output}, {len(failures)} of them failed", err=True)
     return failures
+
+
+def _saying_what_is_done(blocks: Iterator[pd.DataFrame], file: TableFile | None) -> Iterator[pd.DataFrame]:
+    """Pass the blocks on; where the job is stopped, say where the finished rows are."""
+    try:
+        yield from blocks
+    except BaseException:
+        if file is not None and file.n_rows:
+            typer.echo(f"stopped; {file.n_rows} finished rows are in {file.partial}", err=True)
+        raise
 
 
 def _finish(failures: list[tuple[str, str]]) -> None:

@@ -115,6 +115,27 @@ def test_file_name_that_is_no_text(structures: Path, small_model: Path, tmp_path
     assert any("caf\\xe9" in name for name in pd.read_csv(tmp_path / "x.csv")["name"])
 
 
+def test_interrupted_job_says_where_its_rows_are(
+    structures: Path, small_model: Path, tmp_path: Path, monkeypatch
+) -> None:
+    from ase_matprop.models import Predictor
+
+    original, calls = Predictor._predict_batch, []
+
+    def second_batch_is_interrupted(self, batch, n_jobs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(self, batch, n_jobs)
+
+    monkeypatch.setattr(Predictor, "_predict_batch", second_batch_is_interrupted)
+    output = tmp_path / "x.csv"
+    result = run("predict", structures, "-m", small_model, "--output", output, "--batch-size", 2)
+    assert result.exit_code == 130 and not output.exists()
+    assert f"2 finished rows are in {output}.partial" in result.stderr
+    assert len(pd.read_csv(f"{output}.partial")) == 2
+
+
 def test_path_that_does_not_exist(small_model: Path, tmp_path: Path) -> None:
     result = run("predict", tmp_path / "POSCAR", "-m", small_model)
     assert result.exit_code == 1 and "does not exist" in result.stderr

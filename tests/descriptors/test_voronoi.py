@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.cell import Cell
 
-from ase_matprop.descriptors import ward2017
+from ase_matprop.descriptors import voronoi, ward2017
 from ase_matprop.descriptors.voronoi import Tessellation, reduced_lattice, tessellate
 from ase_matprop.structures import as_atoms
+from ase_matprop.training.datasets import read_extxyz
 from tests.conftest import crystals_for_comparison, prototype_crystals
 
 CRYSTALS = crystals_for_comparison()
@@ -102,11 +105,43 @@ def test_where_pymatgen_breaks_the_sum_rule_ours_holds() -> None:
     assert_sum_rules(tessellation_of(nacl))
 
 
+@pytest.mark.parametrize("sides", [1, 2])
+@pytest.mark.parametrize("name", ["rutile, rattled", "spinel", "MgO slab"])
+def test_faces_that_freud_loses_are_found_again(name: str, sides: int) -> None:
+    """Take the largest face of a site out of freud's list, from one side or from both; the repair brings it back."""
+    atoms = as_atoms(CRYSTALS[name])
+    whole = tessellation_of(atoms)
+    with voronoi._NativeStderr() as stderr:
+        cells = voronoi._FreudCells(atoms, stderr)
+    nlist = cells.voronoi.nlist
+    site, neighbor = nlist.query_point_indices, nlist.point_indices
+    lost = np.argmax(nlist.weights)
+    is_reverse = (site == neighbor[lost]) & (neighbor == site[lost])
+    is_reverse &= np.linalg.norm(nlist.vectors + nlist.vectors[lost], axis=1) < 1e-3
+    assert is_reverse.sum() == 1
+    kept = ~is_reverse if sides == 2 else np.ones(len(site), dtype=bool)
+    kept[lost] = False
+    cells.voronoi = SimpleNamespace(
+        volumes=cells.voronoi.volumes,
+        polytopes=cells.voronoi.polytopes,
+        nlist=SimpleNamespace(
+            query_point_indices=site[kept],
+            point_indices=neighbor[kept],
+            vectors=nlist.vectors[kept],
+            weights=nlist.weights[kept],
+        ),
+    )
+    repaired, failed = voronoi._assemble([cells])
+    assert failed == []
+    assert_sum_rules(repaired)
+    large = whole.area > 1e-3
+    order, again = np.argsort(whole.key[large]), np.argsort(repaired.key[repaired.area > 1e-3])
+    np.testing.assert_allclose(repaired.area[repaired.area > 1e-3][again], whole.area[large][order], rtol=1e-4)
+
+
 @pytest.mark.data
 def test_low_symmetry_structures_on_which_pymatgen_fails(data_dir) -> None:
     """LiBi12O20 and Mg3Ir: neighbours beyond 13 Angstrom or lost faces in pymatgen, sound here."""
-    from ase_matprop.training.datasets import read_extxyz
-
     wanted = {"mp-568419"}
     structures = read_extxyz(data_dir / "mp" / "mp_formation_energy.extxyz.xz")
     chosen = [
