@@ -28,6 +28,8 @@ def learning_curve(histories: Sequence[pd.DataFrame], title: str, unit: str, pat
         axes.plot(history["epoch"], history["train_mae"], color=f"C{member}", ls=":", label=f"training{suffix}")
         axes.plot(history["epoch"], history["validation_mae"], color=f"C{member}", label=f"validation{suffix}")
     axes.set(xlabel="epoch", ylabel=f"mean absolute error ({unit})", title=title, yscale="log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     _save(figure, path)
