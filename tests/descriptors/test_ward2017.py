@@ -247,7 +247,7 @@ def test_imputed_element_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
     elements._log_imputation.cache_clear()
     features = compute(bulk("Ar", "fcc", 5.26))
-    assert "Electronegativity for Ar" in caplog.text
+    assert "Electronegativity, oxidation states for Ar" in caplog.text
     table = elements.load_element_table()
     measured = table.column("Electronegativity")[1:][
         ~table.imputed[1:, list(MAGPIE_PROPERTIES).index("Electronegativity")]
