@@ -1,7 +1,8 @@
 """What ASE loads through the entry point ``ase.plugins``: the calculators' names, and nothing heavy.
 
 The plugin classes of ASE are still private and may move; where they are not found, ASE simply does not list the
-calculators, and everything else works.
+calculators, and everything else works.  ASE 3.29 lists them (``ase info --plugins``), but its older look-up by name
+(``ase run``, ``get_calculator_class``) does not know plugins yet.
 """
 
 from __future__ import annotations

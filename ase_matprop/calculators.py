@@ -74,6 +74,9 @@ class MatProp(Calculator):
                     f"the model {card.name} is a network of the kind {card.network.name!r}, "
                     f"{type(self).__name__} takes {', '.join(sorted(self.networks))}; use MatProp({card.name!r})"
                 )
+            references = kwargs.get("reference_energies", self.parameters.get("reference_energies"))
+            if references is not None and not card.material_property.is_energy:
+                raise MatPropError(f"the model {card.name} predicts no energy; reference_energies mean nothing to it")
             self.implemented_properties = ["energy", "free_energy"] if card.material_property.is_energy else []
         changed: dict[str, Any] = super().set(**kwargs)
         if changed:
@@ -81,6 +84,9 @@ class MatProp(Calculator):
         if {"model", "device"} & changed.keys():
             self._predictor = None
         return changed
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.parameters['model']!r})"
 
     def reset(self) -> None:
         """Forget the last calculation."""

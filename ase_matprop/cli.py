@@ -16,7 +16,7 @@ from rich.table import Table
 
 import ase_matprop
 from ase_matprop.errors import ArtefactError, MatPropError
-from ase_matprop.table_files import TableFile
+from ase_matprop.table_files import FLOAT_FORMAT, TableFile
 from ase_matprop.terminal import print_card, progress, show_features, show_predictions
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def _main(
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done, to standard error.")] = False,
 ) -> None:
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    if verbose:
+        logging.getLogger("ase_matprop").setLevel(logging.INFO)
 
 
 @app.command()
@@ -175,17 +177,23 @@ def train(
         from ase_matprop.training.run import train as run
 
         interactive = sys.stderr.isatty()
+        if not interactive:  # a log file gets a line per epoch where a terminal has a bar
+            logging.getLogger("ase_matprop").setLevel(logging.INFO)
         with progress("features", transient=False) as advance:
-            result = run(
-                recipe,
-                data_dir=data_dir,
-                output=output,
-                cache_dir=cache_dir,
-                resume=resume,
-                device=device,
-                progress_bar=interactive,
-                feature_progress=advance,
-            )
+            try:
+                result = run(
+                    recipe,
+                    data_dir=data_dir,
+                    output=output,
+                    cache_dir=cache_dir,
+                    resume=resume,
+                    device=device,
+                    progress_bar=interactive,
+                    feature_progress=advance,
+                )
+            except KeyboardInterrupt:
+                typer.echo("finished epochs are kept: go on with the same command and --resume", err=True)
+                raise
         print_card(result.card)
         typer.echo(f"\nModel folder: {result.model_folder}")
 
@@ -306,7 +314,7 @@ def _write(
             if file is not None:
                 file.write(frame)
             elif not to_terminal:
-                typer.echo(frame.to_csv(index=False, header=n_rows == 0), nl=False)
+                typer.echo(frame.to_csv(index=False, header=n_rows == 0, float_format=FLOAT_FORMAT), nl=False)
             if n_rows < _SHOWN_ROWS:
                 kept.append(frame.head(_SHOWN_ROWS - n_rows))
             n_rows += len(frame)

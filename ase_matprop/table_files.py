@@ -12,6 +12,8 @@ from ase_matprop.errors import MatPropError, missing_dependency
 if TYPE_CHECKING:
     import pandas as pd
 
+#: of numbers in CSV: what a network in single precision has to say
+FLOAT_FORMAT = "%.8g"
 FORMATS = (".csv", ".json", ".parquet")
 
 
@@ -62,7 +64,7 @@ class TableFile:
             if self._stream is None:
                 self._stream = self.partial.open("w", encoding="utf-8", newline="")
             if self.path.suffix == ".csv":
-                frame.to_csv(self._stream, index=False, header=self.n_rows == 0)
+                frame.to_csv(self._stream, index=False, header=self.n_rows == 0, float_format=FLOAT_FORMAT)
             else:
                 rows = json.loads(frame.to_json(orient="records", double_precision=15))
                 for number, row in enumerate(rows, start=self.n_rows):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -86,16 +88,15 @@ def progress(label: str, *, transient: bool = True) -> Iterator[Callable[[int, i
 
 def show_predictions(frame: pd.DataFrame) -> None:
     """Print a table of :meth:`ase_matprop.models.Predictions.to_frame`."""
-    column = next(name for name in PROPERTIES if name in frame)
-    unit = frame["unit"].iloc[0]
-    spread = "spread" in frame
-    table = Table("structure", "formula", "atoms", *([f"{column} ({unit})"]), *(["spread"] if spread else []))
-    for row in frame.to_dict("records"):
+    name = next(name for name in PROPERTIES if name in frame)
+    table = Table("structure", "formula", "atoms", f"{PROPERTIES[name].long_name} ({frame['unit'].iloc[0]})", "spread")
+    table.columns[0].overflow = "fold"
+    for label, row in zip(_short_names(frame["name"]), frame.to_dict("records"), strict=True):
         if row["error"] is not None:
-            table.add_row(escape(row["name"]), row["formula"], "", "[red]failed[/red]", *([""] if spread else []))
+            table.add_row(escape(label), row["formula"], "", "[red]failed[/red]", "")
             continue
-        values = [f"{row[column]:.4f}", *([f"{row['spread']:.4f}"] if spread else [])]
-        table.add_row(escape(row["name"]), row["formula"], str(row["n_atoms"]), *values)
+        spread = "" if math.isnan(row["spread"]) else f"{row['spread']:.4f}"
+        table.add_row(escape(label), row["formula"], str(row["n_atoms"]), f"{row[name]:.4f}", spread)
     console = Console()
     console.print(table)
     console.print(f"model {frame['model'].iloc[0]}", highlight=False)
@@ -104,10 +105,20 @@ def show_predictions(frame: pd.DataFrame) -> None:
 def show_features(frame: pd.DataFrame) -> None:
     """Print the first and the last features of a table with the columns name, features, error."""
     columns = [name for name in frame.columns if name not in ("name", "error")]
-    shown = [*columns[:4], columns[-1]] if len(columns) > 5 else columns
+    shown = [*columns[:3], columns[-1]] if len(columns) > 4 else columns
     table = Table("structure", *shown)
-    for row in frame.to_dict("records"):
-        table.add_row(escape(row["name"]), *(f"{row[name]:.5g}" for name in shown))
+    for label, row in zip(_short_names(frame["name"]), frame.to_dict("records"), strict=True):
+        table.add_row(escape(label), *(f"{row[name]:.5g}" for name in shown))
     console = Console()
     console.print(table)
     console.print(f"{len(columns)} features; write all of them with --output FILE", highlight=False)
+
+
+def _short_names(names: Iterable[str]) -> list[str]:
+    """Return the names without the folder that they have in common."""
+    names = list(names)
+    try:
+        common = os.path.commonpath([name.rpartition("/")[0] for name in names])
+    except ValueError:  # absolute and relative paths together
+        return names
+    return [name.removeprefix(f"{common}/") for name in names] if common else names

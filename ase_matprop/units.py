@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ase import units as _ase
 
-from ase_matprop.errors import unknown_name
+from ase_matprop.errors import UnknownNameError, unknown_name
 
 #: energy of one unit of each name, in eV (per atom units share one table: the "per atom" cancels)
 _ENERGY_IN_EV: dict[str, float] = {
@@ -29,7 +29,8 @@ def conversion_factor(source: str, target: str) -> float:
     """
     if source == target:
         return 1.0
-    for unit in (source, target):
-        if unit not in _ENERGY_IN_EV:
-            raise unknown_name("energy unit", unit, _ENERGY_IN_EV)
+    if source not in _ENERGY_IN_EV:
+        raise UnknownNameError(f"values in {source} cannot be converted to {target!r}; only energies per atom can")
+    if target not in _ENERGY_IN_EV:
+        raise unknown_name("energy unit", target, _ENERGY_IN_EV)
     return _ENERGY_IN_EV[source] / _ENERGY_IN_EV[target]

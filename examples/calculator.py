@@ -13,9 +13,8 @@ for name, atoms in {
 }.items():
     atoms.calc = calculator
     energy = atoms.get_potential_energy()
-    spread = calculator.predictions.spread
-    uncertainty = f" +- {spread[0]:.3f}" if spread is not None else ""
-    print(f"NaCl, {name}: {energy:.3f} eV per cell, {energy / len(atoms):.3f}{uncertainty} eV/atom")
+    spread = calculator.predictions.spread[0]
+    print(f"NaCl, {name}: {energy:.3f} eV per cell, {energy / len(atoms):.3f} eV/atom, ensemble spread {spread:.3f}")
 
 # a network on descriptors has no forces, and says so
 try:

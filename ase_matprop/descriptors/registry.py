@@ -46,7 +46,7 @@ class Descriptor:
         Raises:
             DescriptorError: if ``n_jobs`` is not a number of processes.
         """
-        if not isinstance(n_jobs, int) or n_jobs == 0:
+        if not isinstance(n_jobs, int) or n_jobs == 0 or n_jobs < -1:
             raise DescriptorError(f"the number of processes must be positive, or -1 for one per core. Got {n_jobs!r}.")
         if n_jobs == 1 or len(structures) < 2:
             return self._function(structures)

@@ -149,5 +149,6 @@ def describe_validation(error: ValidationError) -> str:
     findings = []
     for entry in error.errors():
         where = ".".join(str(part) for part in entry["loc"]) or "document"
-        findings.append(f"{where}: {entry['msg'][0].lower()}{entry['msg'][1:]}")
+        message = "unknown key" if entry["type"] == "extra_forbidden" else entry["msg"][0].lower() + entry["msg"][1:]
+        findings.append(f"{where}: {message}")
     return "; ".join(findings)

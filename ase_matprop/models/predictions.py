@@ -29,7 +29,7 @@ class Predictions:
         names: where each input came from: a file, or a label or index of an object.
         formulas: chemical formulas (metals first), empty where the input could not be read.
         n_atoms: number of atoms of each input, 0 where it could not be read, shape (n,).
-        spread: standard deviation over the members of the model's ensemble, shape (n,); None for a single network.
+        spread: standard deviation over the members of the model's ensemble, NaN where there is none, shape (n,).
     """
 
     values: NDArray[np.float64]
@@ -40,7 +40,7 @@ class Predictions:
     names: list[str]
     formulas: list[str]
     n_atoms: NDArray[np.int64]
-    spread: NDArray[np.float64] | None = None
+    spread: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -57,20 +57,22 @@ class Predictions:
             UnknownNameError: if the unit is not known or of another dimension.
         """
         factor = conversion_factor(self.unit, unit)
-        spread = None if self.spread is None else self.spread * factor
-        return replace(self, values=self.values * factor, unit=unit, spread=spread)
+        return replace(self, values=self.values * factor, unit=unit, spread=self.spread * factor)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a table with the columns name, formula, n_atoms, <property>, unit, (spread), model and error."""
+        """Return a table with the columns name, formula, n_atoms, <property>, unit, spread, model and error.
+
+        What could not be read has no formula and no number of atoms.
+        """
         import pandas as pd
 
         columns = {
             "name": pd.Series(self.names, dtype=object),
-            "formula": pd.Series(self.formulas, dtype=object),
-            "n_atoms": self.n_atoms,
+            "formula": pd.Series([formula or None for formula in self.formulas], dtype=object),
+            "n_atoms": pd.Series(self.n_atoms, dtype="Int64").replace(0, pd.NA),
             self.property: self.values,
             "unit": self.unit,
-            **({} if self.spread is None else {"spread": self.spread}),
+            "spread": self.spread,
             "model": self.model,
             "error": pd.Series(self.errors, dtype=object),
         }
@@ -80,7 +82,6 @@ class Predictions:
     def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
         """Join predictions of one model; at least one part."""
         first = parts[0]
-        spreads = [part.spread for part in parts if part.spread is not None]
         return replace(
             first,
             values=np.concatenate([part.values for part in parts]),
@@ -88,5 +89,5 @@ class Predictions:
             names=[name for part in parts for name in part.names],
             formulas=[formula for part in parts for formula in part.formulas],
             n_atoms=np.concatenate([part.n_atoms for part in parts]),
-            spread=np.concatenate(spreads) if spreads else None,
+            spread=np.concatenate([part.spread for part in parts]),
         )

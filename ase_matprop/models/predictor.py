@@ -123,7 +123,8 @@ class Predictor:
                 members = self.predict_features(features[good])
                 kept = [rows[position] for position in good]
                 values[kept] = members.mean(axis=0)
-                spread[kept] = members.std(axis=0)
+                if len(members) > 1:
+                    spread[kept] = members.std(axis=0)
         return Predictions(
             values=values,
             unit=self.card.unit,
@@ -133,7 +134,7 @@ class Predictor:
             names=[entry.name for entry in batch],
             formulas=["" if entry.atoms is None else entry.atoms.get_chemical_formula(mode="metal") for entry in batch],
             n_atoms=np.array([0 if entry.atoms is None else len(entry.atoms) for entry in batch], dtype=np.int64),
-            spread=spread if self.card.network.n_members > 1 else None,
+            spread=spread,
         )
 
     def unknown_elements(self, atoms: Atoms) -> list[str]:

@@ -35,8 +35,12 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / CARD_FILE).is_file():
-            raise ArtefactError(f"{folder} is no model folder: it has no {CARD_FILE}")
+            below = sorted(path.parent for path in folder.glob(f"*/{CARD_FILE}"))
+            hint = f"; did you mean {below[0]}?" if below else ""
+            raise ArtefactError(f"{folder} is no model folder: it has no {CARD_FILE}{hint}")
         return folder
+    if len(folder.parts) > 1:
+        raise ArtefactError(f"the model folder {folder} does not exist")
     raise unknown_name("model", name, shipped)
 
 

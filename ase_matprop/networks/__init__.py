@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,13 @@ from ase_matprop.networks.irnet import IRNet
 
 #: name in cards and recipes -> class; adding a network is one file in this folder and one line here
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"irnet": IRNet}
+
+
+def resolve_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a network with the defaults filled in, so that a card stays true if a default changes."""
+    parameters = inspect.signature(NETWORKS[name]).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not None}
+    return {**defaults, **settings}
 
 
 def build_network(name: str, n_inputs: int, n_outputs: int, settings: Mapping[str, Any]) -> nn.Module:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,8 @@ from ase_matprop.errors import StructureError, unknown_name
 from ase_matprop.structures.checks import MINIMUM_DISTANCE, find_disorder, find_problem
 from ase_matprop.structures.files import SUPPORTED, NoStructureError, file_kind, is_companion, read_file
 from ase_matprop.structures.objects import convert, is_single, label, path_name, unsupported
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "MINIMUM_DISTANCE",

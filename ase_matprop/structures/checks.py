@@ -89,7 +89,10 @@ def _cell_problem(atoms: Atoms) -> str | None:
         problem = "has a cell of zero volume, its lattice vectors lie in one plane; correct them"
     elif not atoms.pbc.all():
         axes = ", ".join("abc"[axis] for axis in np.flatnonzero(~atoms.pbc))
-        problem = f"is not periodic along {axes}; set atoms.pbc = True and give it a cell with vacuum where it has none"
+        problem = (
+            f"is not periodic along {axes}; give the bulk crystal with atoms.pbc = True (a slab needs vacuum in its "
+            "cell, and is not what models of bulk crystals know)"
+        )
     return problem
 
 

@@ -22,6 +22,8 @@ from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from ase_matprop.training.recipe import TrainingSection
 
+logger = logging.getLogger(__name__)
+
 _LOSSES = {
     "mae": nn.functional.l1_loss,
     "mse": nn.functional.mse_loss,
@@ -82,6 +84,9 @@ class _History(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
+        epoch = f"{self.path.parent.name}, epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+        train, validation = float(metrics["train_mae"]), float(metrics[MONITOR])
+        logger.info("%s: training MAE %.4f, validation MAE %.4f", epoch, train, validation)
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         values = [f"{float(metrics[name]):.6g}" for name in self.columns[2:]]
         with self.path.open("a", newline="") as stream:
@@ -213,6 +218,9 @@ def fit(
             num_sanity_val_steps=0,
         )
         checkpoint = resume_from if resume_from.is_file() else None
-        trainer.fit(module, train_loader, validation_loader, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(module, train_loader, validation_loader, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit:  # what Lightning makes of an interruption
+            raise KeyboardInterrupt from None
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     return {name.removeprefix("network."): tensor for name, tensor in state.items()}

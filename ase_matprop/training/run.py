@@ -30,7 +30,7 @@ from ase_matprop.models.card import (
     WeightsSpec,
 )
 from ase_matprop.models.predictor import Predictor, load_model
-from ase_matprop.networks import build_network
+from ase_matprop.networks import build_network, resolve_settings
 from ase_matprop.networks.ensemble import Ensemble
 from ase_matprop.properties import get_property
 from ase_matprop.training import figures
@@ -86,7 +86,7 @@ def train(
     """
     recipe = Recipe.read(recipe_path)
     _check_network(recipe, device)
-    _prepare_output(recipe, recipe_path, output, resume)
+    _check_output(recipe, recipe_path, output, resume)
     table = load_feature_table(
         data_dir / recipe.data.file,
         recipe.data.property,
@@ -95,6 +95,9 @@ def train(
         id_key=recipe.data.id_key,
         progress=feature_progress,
     )
+    output.mkdir(parents=True, exist_ok=True)
+    if not (output / RECIPE_FILE).is_file():
+        shutil.copyfile(recipe_path, output / RECIPE_FILE)
     split = make_split(
         len(table),
         test=recipe.split.test,
@@ -171,7 +174,8 @@ def _store_split(split: Split, ids: list[str], path: Path) -> None:
         )
 
 
-def _prepare_output(recipe: Recipe, recipe_path: Path, output: Path, resume: bool) -> None:
+def _check_output(recipe: Recipe, recipe_path: Path, output: Path, resume: bool) -> None:
+    """Refuse a folder with something else in it."""
     stored = output / RECIPE_FILE
     if not resume and output.exists() and any(output.iterdir()):
         raise RecipeError(
@@ -179,9 +183,6 @@ def _prepare_output(recipe: Recipe, recipe_path: Path, output: Path, resume: boo
         )
     if resume and stored.is_file() and Recipe.read(stored) != recipe:
         raise RecipeError(f"{output} holds a run of another recipe than {recipe_path}; choose another output folder")
-    output.mkdir(parents=True, exist_ok=True)
-    if not stored.is_file():
-        shutil.copyfile(recipe_path, stored)
 
 
 def _finish(
@@ -203,7 +204,7 @@ def _finish(
         per_atom=entry.per_atom,
         network=NetworkSpec(
             name=recipe.network.name,
-            settings=recipe.network.settings,
+            settings=resolve_settings(recipe.network.name, recipe.network.settings),
             n_inputs=table.features.shape[1],
             n_members=recipe.network.members,
             n_parameters=sum(parameter.numel() for parameter in network.parameters()),

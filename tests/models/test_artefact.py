@@ -92,7 +92,7 @@ def test_weights_outside_of_the_folder_are_refused(model: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"colour": "blue"}, "colour: extra inputs"),
+        ({"colour": "blue"}, "colour: unknown key"),
         ({"property": "formation_energy"}, "formation_energy"),
         ({"format_version": 99, "a_field_of_the_future": 1}, "format version 99.*upgrade"),
         ({"elements": "Fe"}, "elements"),
@@ -122,8 +122,10 @@ def test_names_and_paths(tmp_path: Path, model: Path) -> None:
     assert find_model(str(model)) == model
     with pytest.raises(UnknownNameError, match="Did you mean 'irnet17-mp'"):
         load_model("irnet-mp")
-    with pytest.raises(ArtefactError, match="no card.json"):
+    with pytest.raises(ArtefactError, match="no card.json; did you mean .*model"):
         load_model(tmp_path)
+    with pytest.raises(ArtefactError, match="does not exist"):
+        load_model(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("name", list_models())

@@ -117,7 +117,9 @@ def test_frame_units_and_spread(small: Predictor) -> None:
     assert list(frame.columns) == columns
     assert frame["error"][0] is None and isinstance(frame["error"][1], str)
     assert np.isnan(frame["formation_energy_per_atom"][1])
-    assert result.spread[0] > 0
+    assert result.spread[0] > 0 and np.isnan(result.spread[1])
+    unread = small.predict(["no/such/file"]).to_frame()
+    assert unread["n_atoms"].isna().all() and unread["formula"][0] is None
     # 1 eV per atom is 96.485 kJ per mole of atoms (CODATA 2018)
     molar = result.to_unit("kJ/mol-atom")
     assert molar.values[0] == pytest.approx(96.48533 * result.values[0], rel=1e-6)

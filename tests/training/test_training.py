@@ -90,6 +90,12 @@ def test_whole_run(setup: tuple[Path, Path], tmp_path: Path) -> None:
 
     card = result.card
     assert card.elements == ["Li", "O", "F", "Na", "Mg", "S", "Cl", "K", "Ca"]
+    assert card.network.settings == {
+        "depth": 17,
+        "residual": "individual",
+        "dropout": 0.0,
+        "stacks": [[32, 1], [16, 1]],
+    }
     assert card.training_set.rows == {"train": 70, "validation": 24, "test": 24}
     assert set(card.training_set.rows_without_features) == {"toy-5", "toy-6"}
     assert card.errors["test"].n == 24
@@ -132,6 +138,27 @@ def test_interrupted_run_is_resumed_with_the_same_result(setup: tuple[Path, Path
     assert resumed.card.errors["test"].mae == pytest.approx(whole.card.errors["test"].mae, rel=1e-4)
 
 
+def test_control_c_is_an_interruption(setup: tuple[Path, Path], tmp_path: Path, monkeypatch) -> None:
+    """Lightning turns it into an exit with code 1."""
+    from ase_matprop.training import loop
+
+    recipe, data = setup
+
+    def interrupt(self, trainer, module):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop._History, "on_train_epoch_end", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data_dir=data, output=tmp_path / "runs" / "a", progress_bar=False)
+
+
+def test_missing_data_leave_nothing_behind(setup: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, _ = setup
+    with pytest.raises(RecipeError, match="does not exist"):
+        train(recipe, data_dir=tmp_path / "nowhere", output=tmp_path / "runs" / "a", progress_bar=False)
+    assert not (tmp_path / "runs" / "a").exists()
+
+
 def test_a_run_can_be_repeated(setup: tuple[Path, Path], tmp_path: Path) -> None:
     recipe, data = setup
     first, second = (
@@ -153,7 +180,7 @@ def test_features_are_cached(setup: tuple[Path, Path], tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("max_epochs", "max_epoch", "training.max_epoch: extra inputs"),
+        ("max_epochs", "max_epoch", "training.max_epoch: unknown key"),
         ('"irnet"', '"irnett"', "unknown network 'irnett'.*Did you mean 'irnet'"),
         ("formation_energy_per_atom", "formation_energy", "Did you mean 'formation_energy_per_atom'"),
         ("composition+fractions", "composition+fraction", "Did you mean 'fractions'"),
