@@ -1011,3 +1011,13 @@ def test_patterns(tmp_path, monkeypatch):
             read_structures(pattern)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert len(read_structures("~/run_1/POSCAR")) == 1
+
+
+def test_poscar_by_its_content(tmp_path: Path) -> None:
+    """A file that is named by the user is read as a POSCAR if it is one, whatever it is called."""
+    ase.io.write(tmp_path / "POSCAR", bulk("MgO", "rocksalt", 4.21), format="vasp")
+    path = (tmp_path / "POSCAR").rename(tmp_path / "mp-1265_MgO")
+    assert as_atoms(path).get_chemical_formula() == "MgO"
+    (tmp_path / "notes").write_text("a\nb\nc\nd\ne\n")
+    with pytest.raises(StructureError, match="not a structure file"):
+        as_atoms(tmp_path / "notes")

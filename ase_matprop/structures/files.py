@@ -324,9 +324,22 @@ def _read_other(path: Path) -> Iterator[object]:
     if not (_NEVER.fullmatch(path.name) or _COMPANIONS.fullmatch(path.name)):
         with suppress(UnknownFileTypeError):
             kind = filetype(str(path), guess=False)
+        if kind is None and _looks_like_poscar(path):  # VASP users name them after the compound
+            yield from _read_poscar(path.read_text(encoding="utf-8-sig", errors="replace"))
+            return
     if kind is None or kind in _REFUSED_FORMATS:
         raise StructureError(f"is not a structure file that can be read; supported are {SUPPORTED}")
     yield from _iread(path, kind)
+
+
+def _looks_like_poscar(path: Path) -> bool:
+    """Return whether the second line of a file is a number and the next three are vectors."""
+    with path.open("rb") as stream:
+        lines = [stream.readline(1000).split() for _ in range(5)]
+    try:
+        return [len([float(word) for word in line]) for line in lines[1:]] in ([1, 3, 3, 3], [3, 3, 3, 3])
+    except ValueError:
+        return False
 
 
 def _iread(path: Path, kind: str) -> Iterator[Atoms]:
