@@ -141,7 +141,9 @@ def train(
                     progress_bar=progress_bar,
                     device=device,
                 )
-                save_file(state, finished)
+                partial = finished.with_suffix(".partial")
+                save_file(state, partial)
+                partial.replace(finished)  # complete, or not there
             network.load_state_dict(state)
         members.append(network)
     histories = [pd.read_csv(output / f"member_{member}" / HISTORY) for member in range(len(members))]
