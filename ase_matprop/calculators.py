@@ -68,14 +68,15 @@ class MatProp(Calculator):
             kwargs["reference_energies"] = _check_references(kwargs["reference_energies"])
         if "model" in kwargs:
             kwargs["model"] = os.fspath(kwargs["model"])
-            card = read_card(kwargs["model"])
+        wanted = {**self.parameters, **kwargs}
+        if {"model", "reference_energies"} & kwargs.keys():
+            card = read_card(wanted["model"])
             if self.networks is not None and card.network.name not in self.networks:
                 raise MatPropError(
                     f"the model {card.name} is a network of the kind {card.network.name!r}, "
                     f"{type(self).__name__} takes {', '.join(sorted(self.networks))}; use MatProp({card.name!r})"
                 )
-            references = kwargs.get("reference_energies", self.parameters.get("reference_energies"))
-            if references is not None and not card.material_property.is_energy:
+            if wanted["reference_energies"] is not None and not card.material_property.is_energy:
                 raise MatPropError(f"the model {card.name} predicts no energy; reference_energies mean nothing to it")
             self.implemented_properties = ["energy", "free_energy"] if card.material_property.is_energy else []
         changed: dict[str, Any] = super().set(**kwargs)

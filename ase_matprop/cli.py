@@ -130,16 +130,11 @@ def featurize(
         chosen = get_descriptor(descriptor)
 
         def block(batch: list[StructureEntry]) -> pd.DataFrame:
-            import numpy as np
             import pandas as pd
 
-            rows = [row for row, entry in enumerate(batch) if entry.atoms is not None]
-            features = np.full((len(batch), len(chosen.labels)), np.nan)
-            errors = [entry.error for entry in batch]
-            if rows:
-                features[rows], reasons = chosen.compute([batch[row].atoms for row in rows], n_jobs=jobs)
-                for row, reason in zip(rows, reasons, strict=True):
-                    errors[row] = reason
+            features, errors = chosen.compute_sound(
+                [entry.atoms for entry in batch], [entry.error for entry in batch], n_jobs=jobs
+            )
             frame = pd.DataFrame(features, columns=list(chosen.labels))
             frame.insert(0, "name", [entry.name for entry in batch])
             frame["error"] = pd.Series(errors, dtype=object)
@@ -343,5 +338,5 @@ def _finish(failures: list[tuple[str, str]]) -> None:
         return
     typer.echo(f"{len(failures)} input{'s' if len(failures) > 1 else ''} failed:", err=True)
     for name, reason in failures:
-        typer.echo(f"  {reason if reason.startswith(name) else f'{name}: {reason}'}", err=True)
+        typer.echo(f"  {name}: {reason}", err=True)
     raise typer.Exit(1)

@@ -11,8 +11,8 @@ from matminer.featurizers.base import BaseFeaturizer
 
 from ase_matprop.descriptors import ward2017
 from ase_matprop.descriptors.registry import get_descriptor
-from ase_matprop.errors import DescriptorError, MatPropError
-from ase_matprop.structures import as_atoms
+from ase_matprop.errors import DescriptorError, MatPropError, StructureError
+from ase_matprop.structures import as_atoms, one_entry_each
 
 
 class Ward2017(BaseFeaturizer):
@@ -67,21 +67,16 @@ class Ward2017(BaseFeaturizer):
         """
         if return_errors and not ignore_errors:
             raise ValueError("return_errors needs ignore_errors=True")
-        structures: list[Any] = []
-        errors: list[MatPropError | None] = []
-        for row, item in enumerate(_rows(entries)):
-            try:
-                structures.append(as_atoms(item, name=f"row {row}"))
-                errors.append(None)
-            except MatPropError as error:
-                errors.append(error)
-        good = [row for row, error in enumerate(errors) if error is None]
-        features = np.full((len(errors), ward2017.N_FEATURES), np.nan)
+        rows = list(one_entry_each(_rows(entries)))
         # processes only where set_n_jobs asked for them: they cost seconds to start, and n_jobs is all cores by default
         n_jobs = getattr(self, "_n_jobs", None) or 1
-        features[good], reasons = get_descriptor("ward2017").compute(structures, n_jobs=n_jobs)
-        for row, reason in zip(good, reasons, strict=True):
-            errors[row] = None if reason is None else DescriptorError(f"row {row}: {reason}")
+        features, reasons = get_descriptor("ward2017").compute_sound(
+            [row.atoms for row in rows], [row.error for row in rows], n_jobs=n_jobs
+        )
+        errors: list[MatPropError | None] = [
+            None if reason is None else (StructureError if row.error else DescriptorError)(f"row {number}: {reason}")
+            for number, (row, reason) in enumerate(zip(rows, reasons, strict=True))
+        ]
         failure = next((failure for failure in errors if failure is not None), None)
         if failure is not None and not ignore_errors:
             raise type(failure)(f"{failure}. To skip such rows set ignore_errors=True.")

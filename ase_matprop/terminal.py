@@ -52,7 +52,7 @@ def print_card(card: ModelCard) -> None:
     errors = Table(
         "errors on", "rows", "MAE", "median", "90th percentile", "RMSE", title=f"absolute errors in {card.unit}"
     )
-    for name, summary in (card.errors | {f"test: {k}": v for k, v in card.test_errors_by_group.items()}).items():
+    for name, summary in card.all_errors().items():
         values = (summary.mae, summary.median, summary.percentile_90, summary.rmse)
         errors.add_row(name, str(summary.n), *(f"{value:.4f}" for value in values))
     console.print(errors)

@@ -59,8 +59,7 @@ def section(card: ModelCard) -> str:
         "**Cite**: " + "; ".join(card.citation) + ".",
     ]
     table = [f"| errors in {card.unit} on | rows | MAE | median | 90th percentile | RMSE |", "|---" * 6 + "|"]
-    groups = card.errors | {f"test: {name}": summary for name, summary in card.test_errors_by_group.items()}
-    for name, s in groups.items():
+    for name, s in card.all_errors().items():
         table.append(f"| {name} | {s.n} | {s.mae:.4f} | {s.median:.4f} | {s.percentile_90:.4f} | {s.rmse:.4f} |")
     bullets = "\n".join(f"* {fact}" for fact in facts)
     return f"\n## {card.name}\n\n{card.description}.\n\n{bullets}\n\n" + "\n".join(table) + "\n"

@@ -6,6 +6,7 @@ import copy
 import json
 import multiprocessing
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,20 @@ def test_ase_knows_the_plugin() -> None:
     module = entry.load()
     (plugin,) = [p for p in module.__ase_plugins__ if p.name == "matprop"]
     assert plugin.implementation is MatProp
+
+
+def test_references_for_a_model_that_predicts_no_energy(small_model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(small_model, tmp_path / "gap"))
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | {"property": "band_gap", "unit": "eV", "per_atom": False}))
+    calculator = MatProp(folder)
+    assert calculator.implemented_properties == []
+    nacl = bulk("NaCl", "rocksalt", 5.64)
+    calculator.calculate(nacl)
+    assert calculator.results == {} and calculator.predictions.unit == "eV"
+    for refused in (
+        lambda: MatProp(folder, reference_energies={"Na": 1}),
+        lambda: calculator.set(reference_energies={"Na": 1}),
+    ):
+        with pytest.raises(MatPropError, match="predicts no energy"):
+            refused()

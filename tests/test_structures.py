@@ -1021,3 +1021,12 @@ def test_poscar_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("a\nb\nc\nd\ne\n")
     with pytest.raises(StructureError, match="not a structure file"):
         as_atoms(tmp_path / "notes")
+
+
+def test_files_that_a_folder_does_not_count_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ase.io.write(tmp_path / "POSCAR", bulk("MgO", "rocksalt", 4.21), format="vasp")
+    (tmp_path / "GaAs.in").write_text("&control")
+    (tmp_path / "INCAR").write_text("ENCUT = 500")
+    with caplog.at_level("INFO", logger="ase_matprop"):
+        assert len(read_structures(tmp_path)) == 1
+    assert "GaAs.in is passed over" in caplog.text and "INCAR" not in caplog.text

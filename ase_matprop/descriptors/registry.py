@@ -59,6 +59,28 @@ class Descriptor:
         )
         return np.concatenate([features for features, _ in parts]), [error for _, part in parts for error in part]
 
+    def compute_sound(
+        self, structures: Sequence[Atoms | None], errors: Sequence[str | None], *, n_jobs: int = 1
+    ) -> Features:
+        """Compute the features of the rows that have no error so far.
+
+        Args:
+            structures: one entry per row; only looked at where there is no error.
+            errors: None or the reason why a row is out, one entry per row.
+            n_jobs: number of processes; -1 for one per core.
+
+        Returns:
+            Features of shape (n, n_features), NaN in the rows that have none, and all errors, old and new.
+        """
+        features = np.full((len(errors), len(self.labels)), np.nan)
+        merged = list(errors)
+        sound = [row for row, error in enumerate(errors) if error is None]
+        if sound:
+            features[sound], reasons = self.compute([structures[row] for row in sound], n_jobs=n_jobs)
+            for row, reason in zip(sound, reasons, strict=True):
+                merged[row] = reason
+        return features, merged
+
 
 def _compute_part(name: str, structures: list[Atoms]) -> Features:
     return get_descriptor(name).compute(structures)

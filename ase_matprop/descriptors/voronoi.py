@@ -22,6 +22,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import freud
 import numpy as np
@@ -78,12 +79,12 @@ class Tessellation:
     key: IntArray
     image: IntArray
 
-    @property
+    @cached_property
     def first_site(self) -> IntArray:
         """Index of the first site of each structure, shape (n_structures,)."""
         return np.concatenate([[0], np.cumsum(self.n_sites)[:-1]]).astype(np.int64)
 
-    @property
+    @cached_property
     def first_face(self) -> IntArray:
         """Index of the first face of each site, shape (n_sites_total,)."""
         return np.searchsorted(self.site, np.arange(len(self.structure)))

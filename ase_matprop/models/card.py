@@ -109,6 +109,10 @@ class ModelCard(_Part):
         """The entry of the property table."""
         return get_property(self.property)
 
+    def all_errors(self) -> dict[str, ErrorSummary]:
+        """The errors of each set, and then those of the parts of the test set."""
+        return self.errors | {f"test: {name}": summary for name, summary in self.test_errors_by_group.items()}
+
     @classmethod
     def read(cls, folder: Path) -> ModelCard:
         """Read the card of a model folder.

@@ -98,10 +98,6 @@ class Predictor:
         while batch := list(islice(iterator, batch_size)):
             yield self._predict_batch(batch, n_jobs)
 
-    def features(self, structures: Sequence[Atoms], *, n_jobs: int = 1) -> tuple[NDArray[np.float64], list[str | None]]:
-        """Return the descriptor of checked structures, shape (n, n_features), and None or a reason for each row."""
-        return self._descriptor.compute(structures, n_jobs=n_jobs)
-
     def predict_features(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the predictions of each ensemble member in the property's unit, shape (n_members, n)."""
         inputs = torch.from_numpy(self._scaler.transform(features)).to(self.device)
@@ -110,21 +106,19 @@ class Predictor:
         return self._target.inverse(outputs)[..., 0]
 
     def _predict_batch(self, batch: Sequence[StructureEntry], n_jobs: int) -> Predictions:
-        errors = [entry.error or self._element_error(entry.atoms) for entry in batch]
+        features, errors = self._descriptor.compute_sound(
+            [entry.atoms for entry in batch],
+            [entry.error or self._element_error(entry.atoms) for entry in batch],
+            n_jobs=n_jobs,
+        )
         values = np.full(len(batch), np.nan)
         spread = np.full(len(batch), np.nan)
-        rows = [row for row, error in enumerate(errors) if error is None]
-        if rows:
-            features, reasons = self.features([batch[row].atoms for row in rows], n_jobs=n_jobs)
-            for row, reason in zip(rows, reasons, strict=True):
-                errors[row] = reason
-            good = [position for position, reason in enumerate(reasons) if reason is None]
-            if good:
-                members = self.predict_features(features[good])
-                kept = [rows[position] for position in good]
-                values[kept] = members.mean(axis=0)
-                if len(members) > 1:
-                    spread[kept] = members.std(axis=0)
+        good = [row for row, error in enumerate(errors) if error is None]
+        if good:
+            members = self.predict_features(features[good])
+            values[good] = members.mean(axis=0)
+            if len(members) > 1:
+                spread[good] = members.std(axis=0)
         return Predictions(
             values=values,
             unit=self.card.unit,

@@ -76,13 +76,7 @@ def as_atoms(obj: object, *, name: str | None = None) -> Atoms:
         StructureError: if ``obj`` is no structure, or one that :func:`check_atoms` refuses.
     """
     if isinstance(obj, (str, os.PathLike)) and obj != "":
-        path = _as_path(obj)
-        if _is_folder(path):
-            raise StructureError(f"{name or obj}: is a folder; read it with read_structures({str(obj)!r})")
-        entries = _read_path(path)
-        entry, another = next(entries), next(entries, None)
-        if another is not None:
-            raise StructureError(f"{name or obj}: has several structures; read them with read_structures({str(obj)!r})")
+        entry = _single_entry(obj)
         if entry.atoms is None:
             raise StructureError(f"{name or entry.name}: {entry.error}")
         if name is not None:
@@ -152,12 +146,8 @@ def one_entry_each(inputs: object) -> Iterator[StructureEntry]:
     for index, item in enumerate(_items(inputs)):
         if isinstance(item, StructureEntry):
             yield item
-        elif isinstance(item, (str, os.PathLike)):
-            name = path_name(item)
-            try:
-                yield StructureEntry(name, as_atoms(item), None)
-            except StructureError as error:
-                yield StructureEntry(name, None, str(error).removeprefix(f"{name}: "))
+        elif isinstance(item, (str, os.PathLike)) and item != "":
+            yield _single_entry(item)
         else:
             yield _object_entry(item, index)
 
@@ -234,6 +224,18 @@ def _object_entry(obj: object, index: int) -> StructureEntry:
     return StructureEntry(name, atoms, None)
 
 
+def _single_entry(path: str | os.PathLike[str]) -> StructureEntry:
+    """Return the entry of a file that must hold exactly one structure."""
+    if _is_folder(_as_path(path)):
+        return StructureEntry(path_name(path), None, f"is a folder; read it with read_structures({str(path)!r})")
+    entries = _read_path(_as_path(path))
+    entry, another = next(entries), next(entries, None)
+    if another is not None:
+        several = f"has several structures; read them with read_structures({str(path)!r})"
+        return StructureEntry(path_name(path), None, several)
+    return entry
+
+
 def _frame_entry(frame: object, name: str) -> StructureEntry:
     if isinstance(frame, StructureError):
         return StructureEntry(name, None, str(frame))
@@ -293,6 +295,8 @@ def _folder_entries(folder: Path, above: frozenset[Path]) -> Iterator[StructureE
             yield from _folder_entries(path, above | {real})
         elif file_kind(path) is not None:
             yield from _file_entries(path, named=False)
+        elif not is_companion(path):
+            logger.info("%s is passed over: its name does not say that it holds structures", path)
 
 
 def _pattern_entries(pattern: str) -> Iterator[StructureEntry]:

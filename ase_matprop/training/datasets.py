@@ -76,11 +76,11 @@ def load_feature_table(
     id_key: str = "material_id",
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureTable:
-    """Read structures with targets (extended XYZ, plain or compressed) and compute their features, or take the cached
-    ones.
+    """Read structures with targets and compute their features, or take the cached ones.
 
     Args:
-        path: file with all structures; the target and the identifier of each stand in its comment line.
+        path: extended XYZ file, plain or compressed; the target and the identifier of each structure stand in its
+            comment line.
         property_name: key of the target.
         descriptor_name: name of the descriptor.
         cache_dir: folder of the cache; a file's contents, the descriptor and its version decide whether it serves.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -254,7 +253,6 @@ def _finish(
     title = f"{recipe.name}\n{len(test)} test rows, mean absolute error {errors['test'].mae:.4f} {entry.unit}"
     label = f"{entry.long_name} ({entry.unit})"
     figures.parity(table.targets[test], predicted[test], title, label, output / "parity_test.png")
-    (output / "errors.json").write_text(json.dumps({k: v.model_dump() for k, v in errors.items()}, indent=2) + "\n")
     return TrainingResult(folder, card)
 
 
