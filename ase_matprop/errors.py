@@ -19,6 +19,10 @@ class StructureError(MatPropError, ValueError):
     """A structure, or a file with structures, cannot be used as it is."""
 
 
+class CompositionError(MatPropError, ValueError):
+    """A formula or composition cannot be used as it is."""
+
+
 class DescriptorError(MatPropError, ValueError):
     """A descriptor cannot be computed for a structure that is otherwise valid."""
 

@@ -18,6 +18,7 @@ class MaterialProperty:
         per_atom: whether a value is per atom, so that the value of a cell is the number of atoms times it.
         is_energy: whether an ASE calculator may report it as ``energy``.
         convention: sign convention and reference states.
+        classes: for a property that is a class and no number, the names of the classes.
     """
 
     name: str
@@ -26,6 +27,7 @@ class MaterialProperty:
     per_atom: bool
     is_energy: bool
     convention: str
+    classes: tuple[str, ...] = ()
 
 
 _TABLE = (
@@ -45,6 +47,15 @@ _TABLE = (
         per_atom=False,
         is_energy=False,
         convention="Kohn-Sham gap between the highest occupied and the lowest empty band; zero for metals",
+    ),
+    MaterialProperty(
+        name="metallicity",
+        long_name="metal or non-metal",
+        unit="",
+        per_atom=False,
+        is_energy=False,
+        convention="metal: no Kohn-Sham band gap",
+        classes=("metal", "non-metal"),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""What the command line draws on a terminal: cards, tables, progress."""
+"""What the command line draws on a terminal: cards, tables, progress, errors."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ase_matprop.errors import MatPropError
 from ase_matprop.properties import PROPERTIES
 
 if TYPE_CHECKING:
@@ -56,6 +58,21 @@ def print_card(card: ModelCard) -> None:
         values = (summary.mae, summary.median, summary.percentile_90, summary.rmse)
         errors.add_row(name, str(summary.n), *(f"{value:.4f}" for value in values))
     console.print(errors)
+
+
+@contextlib.contextmanager
+def clean_errors() -> Iterator[None]:
+    """Print errors of this package and of the system as one line, without a traceback; exit code 2."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader of the pipe has seen enough
+        raise
+    except (MatPropError, OSError) as error:
+        typer.echo(f"matprop: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("matprop: interrupted", err=True)
+        raise typer.Exit(130) from None
 
 
 @contextlib.contextmanager

@@ -32,19 +32,25 @@ def compute_amounts(amounts: Sequence[Mapping[int, float]]) -> tuple[NDArray[np.
         Fractions of shape (n, 86), NaN in the rows that have none, and n entries of None or the reason.
     """
     features = np.zeros((len(amounts), len(ELEMENTS)))
-    errors: list[str | None] = [None] * len(amounts)
-    for row, entry in enumerate(amounts):
-        unknown = [chemical_symbols[number] for number in entry if number not in _COLUMN]
-        if unknown or not entry:
-            errors[row] = (
-                f"the element fractions do not cover {', '.join(unknown)}; they have H to Pu without "
-                "He, Ne, Ar, Po, At, Rn, Fr and Ra"
-                if unknown
-                else "the composition is empty"
-            )
-            features[row] = np.nan
-            continue
-        for number, amount in entry.items():
-            features[row, _COLUMN[number]] = amount
-        features[row] /= features[row].sum()
+    errors: list[str | None] = [_error(entry) for entry in amounts]
+    good = [row for row, error in enumerate(errors) if error is None]
+    if good:
+        lengths = [len(amounts[row]) for row in good]
+        columns = np.fromiter((_COLUMN[number] for row in good for number in amounts[row]), dtype=np.int64)
+        values = np.fromiter((amount for row in good for amount in amounts[row].values()), dtype=np.float64)
+        features[np.repeat(good, lengths), columns] = values
+        features[good] /= features[good].sum(axis=1, keepdims=True)
+    features[[error is not None for error in errors]] = np.nan
     return features, errors
+
+
+def _error(amounts: Mapping[int, float]) -> str | None:
+    if not amounts:
+        return "the composition is empty"
+    if amounts.keys() <= _COLUMN.keys():
+        return None
+    unknown = [chemical_symbols[number] for number in amounts if number not in _COLUMN]
+    return (
+        f"the element fractions do not cover {', '.join(unknown)}; they have H to Pu without "
+        "He, Ne, Ar, Po, At, Rn, Fr and Ra"
+    )

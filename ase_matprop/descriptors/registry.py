@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -16,6 +17,7 @@ from ase_matprop.errors import DescriptorError, unknown_name
 
 FloatArray = NDArray[np.float64]
 Features = tuple[FloatArray, list[str | None]]
+Amounts = Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -26,18 +28,21 @@ class Descriptor:
         name: name in cards, recipes and on the command line.
         version: raised whenever the numbers change, so that weights never meet features of another kind.
         labels: names of the features.
+        needs_structure: whether a composition alone does not do.
     """
 
     name: str
     version: int
     labels: tuple[str, ...]
-    _function: Callable[[Sequence[Atoms]], Features]
+    _function: Callable[[Sequence[Any]], Features]
+    needs_structure: bool = True
 
-    def compute(self, structures: Sequence[Atoms], *, n_jobs: int = 1) -> Features:
+    def compute(self, structures: Sequence[Atoms | Amounts], *, n_jobs: int = 1) -> Features:
         """Compute the features of a batch.
 
         Args:
-            structures: structures that passed :func:`ase_matprop.structures.as_atoms`.
+            structures: structures that passed :func:`ase_matprop.structures.as_atoms`; where the descriptor does not
+                need the structure, also compositions as atomic number -> amount.
             n_jobs: number of processes; -1 for one per core.
 
         Returns:
@@ -60,7 +65,7 @@ class Descriptor:
         return np.concatenate([features for features, _ in parts]), [error for _, part in parts for error in part]
 
     def compute_sound(
-        self, structures: Sequence[Atoms | None], errors: Sequence[str | None], *, n_jobs: int = 1
+        self, structures: Sequence[Atoms | Amounts | None], errors: Sequence[str | None], *, n_jobs: int = 1
     ) -> Features:
         """Compute the features of the rows that have no error so far.
 
@@ -82,13 +87,16 @@ class Descriptor:
         return features, merged
 
 
-def _compute_part(name: str, structures: list[Atoms]) -> Features:
+def _compute_part(name: str, structures: list[Atoms | Amounts]) -> Features:
     return get_descriptor(name).compute(structures)
 
 
-def amounts_of(structures: Sequence[Atoms]) -> list[Mapping[int, float]]:
-    """Return the compositions of structures as atomic number -> number of atoms."""
-    return [dict(Counter(atoms.numbers.tolist())) for atoms in structures]
+def amounts_of(structures: Sequence[Atoms | Amounts]) -> list[Amounts]:
+    """Return the compositions of structures as atomic number -> number of atoms; compositions are passed on."""
+    return [
+        dict(Counter(entry.numbers.tolist())) if isinstance(entry, Atoms) else entry  # type: ignore[misc]
+        for entry in structures
+    ]
 
 
 def get_descriptor(name: str) -> Descriptor:
@@ -104,7 +112,7 @@ def get_descriptor(name: str) -> Descriptor:
     if len(parts) == 1:
         return parts[0]
 
-    def compute(structures: Sequence[Atoms]) -> Features:
+    def compute(structures: Sequence[Atoms | Amounts]) -> Features:
         results = [part.compute(structures) for part in parts]
         errors = [next((error for error in row if error), None) for row in zip(*(r[1] for r in results), strict=True)]
         features = np.column_stack([features for features, _ in results])
@@ -116,6 +124,7 @@ def get_descriptor(name: str) -> Descriptor:
         version=math.prod(part.version for part in parts),  # raised whenever one of them is
         labels=tuple(label for part in parts for label in part.labels),
         _function=compute,
+        needs_structure=any(part.needs_structure for part in parts),
     )
 
 
@@ -138,19 +147,19 @@ def _structure() -> Descriptor:
 def _composition() -> Descriptor:
     from ase_matprop.descriptors import composition
 
-    def compute(structures: Sequence[Atoms]) -> Features:
+    def compute(structures: Sequence[Atoms | Amounts]) -> Features:
         return composition.compute_amounts(amounts_of(structures))
 
-    return Descriptor("composition", 1, tuple(composition.feature_labels()), compute)
+    return Descriptor("composition", 1, tuple(composition.feature_labels()), compute, needs_structure=False)
 
 
 def _fractions() -> Descriptor:
     from ase_matprop.descriptors import fractions
 
-    def compute(structures: Sequence[Atoms]) -> Features:
+    def compute(structures: Sequence[Atoms | Amounts]) -> Features:
         return fractions.compute_amounts(amounts_of(structures))
 
-    return Descriptor("fractions", 1, tuple(fractions.feature_labels()), compute)
+    return Descriptor("fractions", 1, tuple(fractions.feature_labels()), compute, needs_structure=False)
 
 
 DESCRIPTORS: dict[str, Callable[[], Descriptor]] = {

@@ -27,9 +27,9 @@ PRECISIONS = {"float16": torch.float16, "float32": torch.float32}
 
 @dataclass(frozen=True, eq=False)
 class Scaler:
-    """Standardisation of features, fitted on training rows: ``(x - mean) / scale``, clipped to ``+-clip``.
+    """Preparation of features, fitted on training rows: ``(x - mean) / scale``, clipped to ``+-clip``.
 
-    A feature that is constant in training has scale 1.
+    A feature that is constant in training (zero, for the scaling by the maximum) has scale 1.
     """
 
     mean: NDArray[np.float64]
@@ -37,10 +37,22 @@ class Scaler:
     clip: float | None = None
 
     @classmethod
-    def fit(cls, features: NDArray[np.float64], clip: float | None = None) -> Scaler:
-        """Fit mean and standard deviation of each column of ``features``, shape (n, n_features)."""
-        scale = features.std(axis=0)
-        return cls(features.mean(axis=0), np.where(scale > 1e-8, scale, 1.0), clip)
+    def fit(cls, features: NDArray[np.float64], clip: float | None = None, *, scaling: str = "standardize") -> Scaler:
+        """Fit each column of ``features``, shape (n, n_features).
+
+        Args:
+            features: training rows.
+            clip: bound of the scaled values.
+            scaling: ``"standardize"`` by mean and standard deviation, ``"maximum"`` by the largest absolute value, or
+                ``"none"``.
+        """
+        n_features = features.shape[1]
+        mean, scale = np.zeros(n_features), np.ones(n_features)
+        if scaling == "standardize":
+            mean, scale = features.mean(axis=0), features.std(axis=0)
+        elif scaling == "maximum":
+            scale = np.abs(features).max(axis=0)
+        return cls(mean, np.where(scale > 1e-8, scale, 1.0), clip)
 
     def transform(self, features: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return the network's inputs, shape (n, n_features)."""

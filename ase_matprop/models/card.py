@@ -33,7 +33,7 @@ class NetworkSpec(_Part):
 
 
 class DescriptorSpec(_Part):
-    """The descriptor, and how its features are prepared: standardised, then clipped to +-``clip`` deviations."""
+    """The descriptor; its features are scaled by what the weights file says, then clipped to +-``clip``."""
 
     name: str
     version: int
@@ -51,6 +51,27 @@ class ErrorSummary(_Part):
     rmse: float
 
 
+class ClassificationSummary(_Part):
+    """Quality of a classification of one set.
+
+    Attributes:
+        n: number of rows.
+        accuracy: share of the rows whose most probable class is the right one.
+        balanced_accuracy: mean over the classes of the share that is found.
+        roc_auc: area under the receiver operating characteristic, for more than two classes one against the rest;
+            None where a set has only one class.
+        log_loss: mean cross entropy in nats.
+        confusion: rows by true (outer) and predicted (inner) class.
+    """
+
+    n: int
+    accuracy: float
+    balanced_accuracy: float
+    roc_auc: float | None
+    log_loss: float
+    confusion: list[list[int]]
+
+
 class TrainingSet(_Part):
     """Where the data came from and how they were split."""
 
@@ -62,6 +83,7 @@ class TrainingSet(_Part):
     rows: dict[str, int]
     split: dict[str, Any]
     outliers_removed: int = 0
+    rows_removed: dict[str, int] = Field(default_factory=dict)
     rows_without_features: dict[str, str] = Field(default_factory=dict)
 
 
@@ -82,6 +104,9 @@ class ModelCard(_Part):
         errors: measured errors by set (``train``, ``validation``, ``test``); ``test`` rows were never used in training
             or tuning.
         test_errors_by_group: errors on parts of the test set, such as ``"oxides"`` or ``"3 elements"``.
+        further_properties: properties that the network predicts besides, in the order of its outputs.
+        further_errors: measured errors of these by set.
+        classification: measured quality by set, for a property that is a class; ``errors`` is empty then.
         recipe: the recipe of the training run, as it was read.
     """
 
@@ -97,6 +122,9 @@ class ModelCard(_Part):
     training_set: TrainingSet
     errors: dict[str, ErrorSummary]
     test_errors_by_group: dict[str, ErrorSummary] = Field(default_factory=dict)
+    further_properties: list[str] = Field(default_factory=list)
+    further_errors: dict[str, dict[str, ErrorSummary]] = Field(default_factory=dict)
+    classification: dict[str, ClassificationSummary] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
     citation: list[str]
     recipe: dict[str, Any]
@@ -109,9 +137,28 @@ class ModelCard(_Part):
         """The entry of the property table."""
         return get_property(self.property)
 
+    @builtins.property
+    def properties(self) -> list[str]:
+        """Names of all properties that are predicted."""
+        return [self.property, *self.further_properties]
+
     def all_errors(self) -> dict[str, ErrorSummary]:
-        """The errors of each set, and then those of the parts of the test set."""
-        return self.errors | {f"test: {name}": summary for name, summary in self.test_errors_by_group.items()}
+        """The errors of each set, then those of the parts of the test set, then those of further properties."""
+        return (
+            self.errors
+            | {f"test: {name}": summary for name, summary in self.test_errors_by_group.items()}
+            | {
+                f"{name}: {part}": summary
+                for name, parts in self.further_errors.items()
+                for part, summary in parts.items()
+            }
+        )
+
+    def headline(self) -> str:
+        """What the model achieves on its test set, in a few words; empty if it was never measured."""
+        if "test" in self.classification:
+            return f"accuracy {self.classification['test'].accuracy:.4f}"
+        return f"MAE {self.errors['test'].mae:.4f} {self.unit}" if "test" in self.errors else ""
 
     @classmethod
     def read(cls, folder: Path) -> ModelCard:
@@ -137,7 +184,8 @@ class ModelCard(_Part):
             )
         try:
             card = cls.model_validate(content)
-            get_property(card.property)
+            for name in card.properties:
+                get_property(name)
         except (ValidationError, LookupError) as error:
             reason = describe_validation(error) if isinstance(error, ValidationError) else str(error)
             raise ArtefactError(f"{path} is no valid model card: {reason}") from None

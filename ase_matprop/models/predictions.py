@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_matprop.errors import unknown_name
 from ase_matprop.units import conversion_factor
 
 if TYPE_CHECKING:
@@ -17,19 +18,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
+class FurtherProperty:
+    """Values of a property that a model predicts besides its first one: as in :class:`Predictions`."""
+
+    values: NDArray[np.float64]
+    unit: str
+    spread: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
 class Predictions:
     """Predicted values, one row per input and in the order of the inputs.
 
     Attributes:
-        values: predicted values in ``unit``, NaN where there is none, shape (n,).
+        values: predicted values in ``unit``, NaN where there is none, shape (n,); for a property that is a class the
+            number of the most probable class.
         unit: unit of ``values`` and ``spread``.
         errors: None or the reason why there is no value, one entry per row.
         property: name of the property (see :mod:`ase_matprop.properties`).
         model: name of the model.
         names: where each input came from: a file, or a label or index of an object.
         formulas: chemical formulas (metals first), empty where the input could not be read.
-        n_atoms: number of atoms of each input, 0 where it could not be read, shape (n,).
+        n_atoms: number of atoms of each input, 0 where it could not be read or was only a formula, shape (n,).
         spread: standard deviation over the members of the model's ensemble, NaN where there is none, shape (n,).
+        further: values of the further properties that the model predicts, by name.
+        classes: names of the classes, empty for a property that is a number.
+        probabilities: probability of each class, NaN where there is none, shape (n, n_classes).
     """
 
     values: NDArray[np.float64]
@@ -41,6 +55,9 @@ class Predictions:
     formulas: list[str]
     n_atoms: NDArray[np.int64]
     spread: NDArray[np.float64]
+    further: Mapping[str, FurtherProperty] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    probabilities: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -50,8 +67,27 @@ class Predictions:
         """Number of rows without a value."""
         return sum(error is not None for error in self.errors)
 
+    def __getitem__(self, name: str) -> Predictions:
+        """Return the predictions of one property of a model that predicts several.
+
+        Raises:
+            UnknownNameError: if the model does not predict it.
+        """
+        if name == self.property:
+            return replace(self, further={})
+        if name not in self.further:
+            raise unknown_name("predicted property", name, (self.property, *self.further))
+        entry = self.further[name]
+        return replace(self, property=name, values=entry.values, unit=entry.unit, spread=entry.spread, further={})
+
+    @builtins.property
+    def labels(self) -> list[str | None]:
+        """Name of the most probable class of each row, None where there is none or the property is a number."""
+        known = np.isfinite(self.values) & bool(self.classes)
+        return [self.classes[int(value)] if good else None for value, good in zip(self.values, known, strict=True)]
+
     def to_unit(self, unit: str) -> Predictions:
-        """Return the same predictions in another unit, such as ``"kJ/mol-atom"``.
+        """Return the same predictions in another unit, such as ``"kJ/mol-atom"``; further properties keep theirs.
 
         Raises:
             UnknownNameError: if the unit is not known or of another dimension.
@@ -62,20 +98,26 @@ class Predictions:
     def to_frame(self) -> pd.DataFrame:
         """Return a table with the columns name, formula, n_atoms, <property>, unit, spread, model and error.
 
-        What could not be read has no formula and no number of atoms.
+        What could not be read has no formula, and what has no cell no number of atoms.  Each further property adds the
+        columns <property> and "<property> unit".  A property that is a class is given by the name of the most probable
+        class, and each class adds a column "probability of <class>".
         """
         import pandas as pd
 
-        columns = {
+        columns: dict[str, Any] = {
             "name": pd.Series(self.names, dtype=object),
             "formula": pd.Series([formula or None for formula in self.formulas], dtype=object),
             "n_atoms": pd.Series(self.n_atoms, dtype="Int64").replace(0, pd.NA),
-            self.property: self.values,
-            "unit": self.unit,
-            "spread": self.spread,
-            "model": self.model,
-            "error": pd.Series(self.errors, dtype=object),
+            self.property: pd.Series(self.labels, dtype=object) if self.classes else self.values,
         }
+        if self.probabilities is not None:
+            for number, name in enumerate(self.classes):
+                columns[f"probability of {name}"] = self.probabilities[:, number]
+        if not self.classes:
+            columns |= {"unit": self.unit, "spread": self.spread}
+        for name, entry in self.further.items():
+            columns |= {name: entry.values, f"{name} unit": entry.unit}
+        columns |= {"model": self.model, "error": pd.Series(self.errors, dtype=object)}
         return pd.DataFrame(columns, index=pd.RangeIndex(len(self)))
 
     @classmethod
@@ -90,4 +132,15 @@ class Predictions:
             formulas=[formula for part in parts for formula in part.formulas],
             n_atoms=np.concatenate([part.n_atoms for part in parts]),
             spread=np.concatenate([part.spread for part in parts]),
+            further={
+                name: replace(
+                    entry,
+                    values=np.concatenate([part.further[name].values for part in parts]),
+                    spread=np.concatenate([part.further[name].spread for part in parts]),
+                )
+                for name, entry in first.further.items()
+            },
+            probabilities=None
+            if first.probabilities is None
+            else np.concatenate([part.probabilities for part in parts if part.probabilities is not None]),
         )

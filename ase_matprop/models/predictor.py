@@ -8,18 +8,28 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import scipy.special
 import torch
 from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
+from ase_matprop.compositions import CompositionEntry, composition_entries, iter_compositions
 from ase_matprop.descriptors.registry import Descriptor, get_descriptor
 from ase_matprop.errors import ArtefactError, MatPropError
 from ase_matprop.models import artefact, registry
 from ase_matprop.models.card import ModelCard
-from ase_matprop.models.predictions import Predictions
+from ase_matprop.models.predictions import FurtherProperty, Predictions
+from ase_matprop.properties import get_property
 from ase_matprop.structures import StructureEntry, iter_structures, one_entry_each
 
 DEFAULT_MODEL = "irnet17-mp"
+
+#: how many inputs are held and evaluated together by default
+STRUCTURES_AT_ONCE = 256
+COMPOSITIONS_AT_ONCE = 16384
+
+Entry = StructureEntry | CompositionEntry
 
 #: called with the number of rows that have been done so far
 Progress = Callable[[int], None]
@@ -42,17 +52,23 @@ class Predictor:
             raise MatPropError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
         self._scaler = loaded.scaler
         self._target = loaded.target
+        self._classes = self.card.material_property.classes
         self._descriptor = _descriptor_of(self.card)
-        self._elements = frozenset(self.card.elements)
+        self._elements = frozenset(atomic_numbers[symbol] for symbol in self.card.elements)
 
     def __repr__(self) -> str:
         return f"Predictor({self.card.name!r}, property={self.card.property!r}, unit={self.card.unit!r})"
+
+    @property
+    def needs_structure(self) -> bool:
+        """Whether a formula alone does not do."""
+        return self._descriptor.needs_structure
 
     def predict(
         self,
         inputs: Any,
         *,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         n_jobs: int = 1,
         progress: Progress | None = None,
     ) -> Predictions:
@@ -60,25 +76,28 @@ class Predictor:
 
         Args:
             inputs: ASE ``Atoms``, pymatgen ``Structure`` or paths of files with one structure each; a single one counts
-                as a list of one.
-            batch_size: number of structures that are held and evaluated together.
+                as a list of one.  A model that does not need the structure takes formulas, pymatgen ``Composition``
+                objects and mappings of element -> amount besides; a string that is a formula is taken as one.
+            batch_size: number of inputs that are held and evaluated together; 256 structures or 16384 compositions by
+                default.
             n_jobs: number of processes for the descriptor; -1 for one per core.
             progress: called with the number of finished rows after each batch.
 
         Returns:
             Exactly one row per input; a bad input costs its own row only, and that row says why.
         """
-        return self.predict_entries(one_entry_each(inputs), batch_size=batch_size, n_jobs=n_jobs, progress=progress)
+        entries: Iterator[Entry] = one_entry_each(inputs) if self.needs_structure else composition_entries(inputs)
+        return self.predict_entries(entries, batch_size=batch_size, n_jobs=n_jobs, progress=progress)
 
     def predict_entries(
         self,
-        entries: Iterable[StructureEntry],
+        entries: Iterable[Entry],
         *,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         n_jobs: int = 1,
         progress: Progress | None = None,
     ) -> Predictions:
-        """Predict for entries as :func:`ase_matprop.structures.iter_structures` yields them."""
+        """Predict for entries as ``iter_structures`` or ``composition_entries`` yield them."""
         parts: list[Predictions] = []
         done = 0
         for part in self.iter_batches(entries, batch_size=batch_size, n_jobs=n_jobs):
@@ -89,9 +108,11 @@ class Predictor:
         return Predictions.concatenate(parts) if parts else self._predict_batch([], n_jobs)
 
     def iter_batches(
-        self, entries: Iterable[StructureEntry], *, batch_size: int = 256, n_jobs: int = 1
+        self, entries: Iterable[Entry], *, batch_size: int | None = None, n_jobs: int = 1
     ) -> Iterator[Predictions]:
         """Predict batch by batch, so that neither structures nor results need to be held."""
+        if batch_size is None:
+            batch_size = STRUCTURES_AT_ONCE if self.needs_structure else COMPOSITIONS_AT_ONCE
         if not isinstance(batch_size, int) or batch_size < 1:
             raise MatPropError(f"the batch_size must be a positive integer. Got {batch_size!r}.")
         iterator = iter(entries)
@@ -99,26 +120,97 @@ class Predictor:
             yield self._predict_batch(batch, n_jobs)
 
     def predict_features(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the predictions of each ensemble member in the property's unit, shape (n_members, n)."""
+        """Return what each ensemble member predicts for rows of descriptor values.
+
+        Args:
+            features: shape (n, n_features).
+
+        Returns:
+            Values of each property in its unit, or probabilities of each class, shape (n_members, n, n_outputs).
+        """
+        outputs = self._evaluate(self._network.member_outputs, features)
+        if self._classes:
+            return np.asarray(scipy.special.softmax(outputs, axis=-1))
+        return self._target.inverse(outputs)
+
+    def represent(
+        self, inputs: Any, *, layer: int = -1, batch_size: int | None = None, n_jobs: int = 1
+    ) -> tuple[NDArray[np.float64], list[str | None]]:
+        """Return the activations of a hidden layer, a representation that the network has learnt.
+
+        D. Jha, Ph.D. thesis, Northwestern University (2020), sections 5.3.8 and 8.2.1.
+
+        Args:
+            inputs: as for :meth:`predict`.
+            layer: number of the hidden layer, counted from 0 for the first, or backwards from -1 for the last.
+            batch_size: number of inputs that are held and evaluated together.
+            n_jobs: number of processes for the descriptor; -1 for one per core.
+
+        Returns:
+            Activations of shape (n, n_members * width of the layer), NaN in the rows without, the members of an
+            ensemble side by side; and n entries of None or the reason.
+
+        Raises:
+            MatPropError: if the network has no such layer.
+        """
+        entries: Iterator[Entry] = one_entry_each(inputs) if self.needs_structure else composition_entries(inputs)
+        size = batch_size or (STRUCTURES_AT_ONCE if self.needs_structure else COMPOSITIONS_AT_ONCE)
+        blocks: list[NDArray[np.float64]] = []
+        reasons: list[str | None] = []
+        width = self.represent_features(np.zeros((1, self.card.network.n_inputs)), layer=layer).shape[1]
+        while batch := list(islice(entries, size)):
+            features, errors = self._features(batch, n_jobs)
+            block = np.full((len(batch), width), np.nan)
+            good = [row for row, error in enumerate(errors) if error is None]
+            if good:
+                block[good] = self.represent_features(features[good], layer=layer)
+            blocks.append(block)
+            reasons += errors
+        return np.concatenate(blocks) if blocks else np.empty((0, width)), reasons
+
+    def represent_features(self, features: NDArray[np.float64], *, layer: int = -1) -> NDArray[np.float64]:
+        """Return the activations of a hidden layer for rows of descriptor values, shape (n, n_members * width).
+
+        Raises:
+            MatPropError: if the network has no such layer.
+        """
+        n_layers = self._network.n_layers
+        if not isinstance(layer, int) or not -n_layers <= layer < n_layers:
+            raise MatPropError(
+                f"the network of {self.card.name} has the hidden layers 0 to {n_layers - 1}. Got {layer!r}."
+            )
+        members = self._evaluate(lambda inputs: self._network.member_activations(inputs, layer), features)
+        return np.concatenate(list(members), axis=1)
+
+    def _evaluate(
+        self, function: Callable[[torch.Tensor], torch.Tensor], features: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         inputs = torch.from_numpy(self._scaler.transform(features)).to(self.device)
         with torch.inference_mode():
-            outputs = self._network.member_outputs(inputs).cpu().double().numpy()
-        return self._target.inverse(outputs)[..., 0]
+            outputs: NDArray[np.float64] = function(inputs).cpu().double().numpy()
+        return outputs
 
-    def _predict_batch(self, batch: Sequence[StructureEntry], n_jobs: int) -> Predictions:
-        features, errors = self._descriptor.compute_sound(
-            [entry.atoms for entry in batch],
-            [entry.error or self._element_error(entry.atoms) for entry in batch],
+    def _features(self, batch: Sequence[Entry], n_jobs: int) -> tuple[NDArray[np.float64], list[str | None]]:
+        return self._descriptor.compute_sound(
+            [_item(entry) for entry in batch],
+            [entry.error or self._element_error(entry) for entry in batch],
             n_jobs=n_jobs,
         )
-        values = np.full(len(batch), np.nan)
-        spread = np.full(len(batch), np.nan)
+
+    def _predict_batch(self, batch: Sequence[Entry], n_jobs: int) -> Predictions:
+        features, errors = self._features(batch, n_jobs)
         good = [row for row, error in enumerate(errors) if error is None]
+        outputs = np.full((len(batch), self.card.network.n_outputs), np.nan)
+        spread = np.full_like(outputs, np.nan)
         if good:
             members = self.predict_features(features[good])
-            values[good] = members.mean(axis=0)
+            outputs[good] = members.mean(axis=0)
             if len(members) > 1:
                 spread[good] = members.std(axis=0)
+        values = outputs[:, 0]
+        if self._classes:
+            values = np.full(len(batch), np.nan)
+            values[good] = outputs[good].argmax(axis=1)
         return Predictions(
             values=values,
             unit=self.card.unit,
@@ -126,20 +218,49 @@ class Predictor:
             property=self.card.property,
             model=self.card.name,
             names=[entry.name for entry in batch],
-            formulas=["" if entry.atoms is None else entry.atoms.get_chemical_formula(mode="metal") for entry in batch],
-            n_atoms=np.array([0 if entry.atoms is None else len(entry.atoms) for entry in batch], dtype=np.int64),
-            spread=spread,
+            formulas=[_formula(entry) for entry in batch],
+            n_atoms=np.array([_n_atoms(entry) for entry in batch], dtype=np.int64),
+            spread=np.full(len(batch), np.nan) if self._classes else spread[:, 0],
+            further={
+                name: FurtherProperty(outputs[:, column], get_property(name).unit, spread[:, column])
+                for column, name in enumerate(self.card.further_properties, start=1)
+            },
+            classes=self._classes,
+            probabilities=outputs if self._classes else None,
         )
 
     def unknown_elements(self, atoms: Atoms) -> list[str]:
         """Return the symbols of the elements in a structure that the model never saw in training."""
-        return sorted(set(atoms.get_chemical_symbols()) - self._elements)
+        return sorted(chemical_symbols[number] for number in set(atoms.numbers.tolist()) - self._elements)
 
-    def _element_error(self, atoms: Atoms) -> str | None:
-        unknown = self.unknown_elements(atoms)
-        if not unknown:
+    def _element_error(self, entry: Entry) -> str | None:
+        present = _elements(entry)
+        if present <= self._elements:
             return None
-        return f"the model {self.card.name} never saw {', '.join(unknown)} in training; use a model that has"
+        unknown = ", ".join(sorted(chemical_symbols[number] for number in present - self._elements))
+        return f"the model {self.card.name} never saw {unknown} in training; use a model that has"
+
+
+def _elements(entry: Entry) -> set[int]:
+    if isinstance(entry, CompositionEntry):
+        return set(entry.amounts or ())
+    return set() if entry.atoms is None else set(entry.atoms.numbers.tolist())
+
+
+def _item(entry: Entry) -> Any:
+    return entry.amounts if isinstance(entry, CompositionEntry) else entry.atoms
+
+
+def _formula(entry: Entry) -> str:
+    if isinstance(entry, CompositionEntry):
+        return entry.formula
+    return "" if entry.atoms is None else entry.atoms.get_chemical_formula(mode="metal")
+
+
+def _n_atoms(entry: Entry) -> int:
+    if isinstance(entry, CompositionEntry):
+        return entry.n_atoms
+    return 0 if entry.atoms is None else len(entry.atoms)
 
 
 def load_model(name_or_path: str | os.PathLike[str] = DEFAULT_MODEL, *, device: str = "cpu") -> Predictor:
@@ -158,7 +279,7 @@ def predict(
     inputs: Any,
     *,
     model: str | os.PathLike[str] = DEFAULT_MODEL,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     n_jobs: int = 1,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -167,9 +288,11 @@ def predict(
 
     Args:
         inputs: one or a list of ASE ``Atoms``, pymatgen ``Structure``, paths, glob patterns or folders; every
-            structure in a file or folder gives a row (see :func:`ase_matprop.structures.iter_structures`).
+            structure in a file or folder gives a row (see :func:`ase_matprop.structures.iter_structures`).  For a model
+            that does not need the structure also formulas and tables of formulas (see
+            :func:`ase_matprop.compositions.iter_compositions`).
         model: name of a shipped model, or path of a model folder.
-        batch_size: number of structures that are held and evaluated together.
+        batch_size: number of inputs that are held and evaluated together.
         n_jobs: number of processes for the descriptor; -1 for one per core.
         device: torch device of the network.
         progress: called with the number of finished rows after each batch.
@@ -182,7 +305,8 @@ def predict(
         ArtefactError: if the model folder is incomplete or was altered.
     """
     predictor = load_model(model, device=device)
-    return predictor.predict_entries(iter_structures(inputs), batch_size=batch_size, n_jobs=n_jobs, progress=progress)
+    entries: Iterator[Entry] = iter_structures(inputs) if predictor.needs_structure else iter_compositions(inputs)
+    return predictor.predict_entries(entries, batch_size=batch_size, n_jobs=n_jobs, progress=progress)
 
 
 def _descriptor_of(card: ModelCard) -> Descriptor:

@@ -6,13 +6,22 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
-
 from ase_matprop.errors import unknown_name
-from ase_matprop.networks.irnet import IRNet
+from ase_matprop.networks.elemnet import ElemNet
+from ase_matprop.networks.irnet import IRNet, plain_network, srnet
+from ase_matprop.networks.sipfenn import NN9, NN20, NN24
+from ase_matprop.networks.vector import VectorNetwork
 
 #: name in cards and recipes -> class; adding a network is one file in this folder and one line here
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"irnet": IRNet}
+NETWORKS: dict[str, Callable[..., VectorNetwork]] = {
+    "irnet": IRNet,
+    "srnet": srnet,
+    "plain": plain_network,
+    "elemnet": ElemNet,
+    "nn9": NN9,
+    "nn20": NN20,
+    "nn24": NN24,
+}
 
 
 def resolve_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,7 +31,7 @@ def resolve_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**defaults, **settings}
 
 
-def build_network(name: str, n_inputs: int, n_outputs: int, settings: Mapping[str, Any]) -> nn.Module:
+def build_network(name: str, n_inputs: int, n_outputs: int, settings: Mapping[str, Any]) -> VectorNetwork:
     """Return a freshly initialised network.
 
     Args:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+from ase_matprop.networks.vector import VectorNetwork
 
 
 class Ensemble(nn.Module):
@@ -15,9 +18,14 @@ class Ensemble(nn.Module):
         input (n, n_inputs), output (n, n_outputs).
     """
 
-    def __init__(self, members: Iterable[nn.Module]) -> None:
+    def __init__(self, members: Iterable[VectorNetwork]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of hidden layers of each member, as :meth:`member_activations` counts them."""
+        return len(cast(VectorNetwork, self.members[0]).blocks)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.member_outputs(features).mean(dim=0)
@@ -25,3 +33,7 @@ class Ensemble(nn.Module):
     def member_outputs(self, features: Tensor) -> Tensor:
         """Return the outputs of each member, shape (n_members, n, n_outputs)."""
         return torch.stack([member(features) for member in self.members])
+
+    def member_activations(self, features: Tensor, layer: int) -> Tensor:
+        """Return the activations of a hidden layer of each member, shape (n_members, n, width)."""
+        return torch.stack([cast(VectorNetwork, member).represent(features, layer) for member in self.members])

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ase_matprop.networks.vector import VectorNetwork
+
 #: depth -> stacks of (width, number of layers); the output layer counts as one layer of the depth
 STACKS: dict[int, tuple[tuple[int, int], ...]] = {
     10: ((1024, 2), (512, 2), (256, 2), (128, 1), (64, 1), (32, 1)),
@@ -24,7 +26,7 @@ STACKS: dict[int, tuple[tuple[int, int], ...]] = {
 RESIDUALS = ("individual", "stacked", "none")
 
 
-class IRNet(nn.Module):
+class IRNet(VectorNetwork):
     """A stack of FC-BN-ReLU sequences with shortcuts, and a linear output.
 
     Args:
@@ -54,7 +56,6 @@ class IRNet(nn.Module):
         dropout: float = 0.0,
         stacks: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        super().__init__()
         if stacks is None and depth not in STACKS:
             raise ValueError(f"the depth must be one of {sorted(STACKS)}, or give 'stacks'. Got {depth!r}.")
         if residual not in RESIDUALS:
@@ -71,18 +72,31 @@ class IRNet(nn.Module):
             else:
                 blocks += layers
             width_in = width
-        self.blocks = nn.ModuleList(blocks)
-        self.output = nn.Linear(width_in, n_outputs)
+        super().__init__(blocks, width_in, n_outputs)
 
-    def forward(self, features: Tensor) -> Tensor:
-        output: Tensor = self.output(self.represent(features))
-        return output
 
-    def represent(self, features: Tensor, layer: int | None = None) -> Tensor:
-        """Return the activations after block number ``layer`` (the last one by default), shape (n, width)."""
-        for block in self.blocks[: None if layer is None else range(len(self.blocks))[layer] + 1]:
-            features = block(features)
-        return features
+def srnet(
+    n_inputs: int,
+    n_outputs: int = 1,
+    *,
+    depth: int = 17,
+    dropout: float = 0.0,
+    stacks: Sequence[Sequence[int]] | None = None,
+) -> IRNet:
+    """Return SRNet: shortcuts round every stack of equally wide layers; arguments as for :class:`IRNet`."""
+    return IRNet(n_inputs, n_outputs, depth=depth, residual="stacked", dropout=dropout, stacks=stacks)
+
+
+def plain_network(
+    n_inputs: int,
+    n_outputs: int = 1,
+    *,
+    depth: int = 17,
+    dropout: float = 0.0,
+    stacks: Sequence[Sequence[int]] | None = None,
+) -> IRNet:
+    """Return the plain network, without shortcuts; arguments as for :class:`IRNet`."""
+    return IRNet(n_inputs, n_outputs, depth=depth, residual="none", dropout=dropout, stacks=stacks)
 
 
 def _sequence(n_inputs: int, n_outputs: int, dropout: float) -> nn.Sequential:

@@ -1,36 +1,28 @@
-"""Data sets of structures with targets, as arrays of features that are computed once and cached."""
+"""Data sets as arrays of features and targets, computed once and cached."""
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
-import io
+import json
 import logging
-import lzma
-import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ase import Atoms
 from ase.data import chemical_symbols
-from ase.io import read
 from numpy.typing import NDArray
 
-from ase_matprop.descriptors.registry import get_descriptor
-from ase_matprop.errors import RecipeError, StructureError
-from ase_matprop.structures import as_atoms
+from ase_matprop.descriptors.composition import ElementSlots
+from ase_matprop.descriptors.registry import Descriptor, amounts_of, get_descriptor
+from ase_matprop.errors import RecipeError
+from ase_matprop.training.readers import Record, read_records
+from ase_matprop.training.recipe import DataSection
 
 logger = logging.getLogger(__name__)
 
-_UNPACK: dict[str, Callable[[bytes], bytes]] = {
-    ".xz": lzma.decompress,
-    ".gz": gzip.decompress,
-    ".bz2": bz2.decompress,
-}
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 _BLOCK = 2000  # rows between two progress messages
 
 
@@ -41,125 +33,164 @@ class FeatureTable:
     Attributes:
         ids: identifier of each row.
         features: shape (n, n_features).
-        targets: shape (n,).
-        amounts: number of atoms of each element, column = atomic number, shape (n, 119).
-        skipped: identifier -> reason, for the rows of the file that are not in the table.
-        source_sha256: hash of the file.
+        targets: shape (n, n_properties), NaN where a row has none; the number of a class.
+        numbers: atomic numbers of the elements of each row in ascending order, 0 in unused slots, shape (n, n_slots).
+        amounts: number of atoms of each of these elements, shape (n, n_slots).
+        held_out: whether the row comes from the file of held-out rows, shape (n,).
+        skipped: identifier -> reason, for the rows of the files that cannot be used.
+        removed: rule -> number of rows that the recipe removed by it.
+        source_sha256: hash of the files.
     """
 
     ids: list[str]
     features: NDArray[np.float64]
     targets: NDArray[np.float64]
-    amounts: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    amounts: NDArray[np.float64]
+    held_out: NDArray[np.bool_]
     skipped: dict[str, str]
+    removed: dict[str, int]
     source_sha256: str
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def n_elements(self) -> NDArray[np.int64]:
+        """Number of elements of each row, shape (n,)."""
+        return np.asarray(np.count_nonzero(self.numbers, axis=1))
+
+    @property
+    def fractions(self) -> NDArray[np.float64]:
+        """Atomic fractions of the elements of each row, shape (n, n_slots)."""
+        return np.asarray(self.amounts / self.amounts.sum(axis=1, keepdims=True))
+
     def reduced_formulas(self) -> NDArray[np.int64]:
         """A number per row that is equal for equal reduced formulas, shape (n,)."""
-        reduced = self.amounts // np.gcd.reduce(self.amounts, axis=1, keepdims=True)
-        return np.unique(reduced, axis=0, return_inverse=True)[1].reshape(-1)
+        return _formula_numbers(self.numbers, self.fractions)
 
     def elements(self, rows: NDArray[np.int64]) -> list[str]:
         """Symbols of all elements that occur in ``rows``, by atomic number."""
-        return [chemical_symbols[number] for number in np.flatnonzero(self.amounts[rows].any(axis=0))]
+        return [chemical_symbols[number] for number in np.unique(self.numbers[rows]) if number]
 
 
 def load_feature_table(
-    path: Path,
-    property_name: str,
+    data_dir: Path,
+    data: DataSection,
     descriptor_name: str,
     *,
     cache_dir: Path,
-    id_key: str = "material_id",
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureTable:
-    """Read structures with targets and compute their features, or take the cached ones.
+    """Read the data files of a recipe and compute the features of their rows, or take the cached ones.
 
     Args:
-        path: extended XYZ file, plain or compressed; the target and the identifier of each structure stand in its
-            comment line.
-        property_name: key of the target.
+        data_dir: folder to which the files of ``data`` are relative.
+        data: section ``[data]`` of the recipe.
         descriptor_name: name of the descriptor.
-        cache_dir: folder of the cache; a file's contents, the descriptor and its version decide whether it serves.
-        id_key: key of the identifier; the position in the file stands in where it is missing.
-        progress: called with the number of finished and of all structures.
+        cache_dir: folder of the cache; the files' contents, ``data``, the descriptor and its version decide whether a
+            cached table serves.
+        progress: called with the number of finished and of all rows.
 
     Raises:
-        RecipeError: if the file cannot be read or has no usable row.
+        RecipeError: if a file cannot be read or has no usable row.
     """
-    if not path.is_file():
-        raise RecipeError(
-            f"the data file {path} does not exist; give the folder of the data with --data-dir or MATPROP_DATA"
-        )
     descriptor = get_descriptor(descriptor_name)
-    identity = "|".join([str(_CACHE_VERSION), property_name, id_key, descriptor.name, str(descriptor.version)])
-    source_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    digest = hashlib.sha256((source_sha256 + identity).encode()).hexdigest()[:16]
-    cached = cache_dir / f"{path.name.split('.')[0]}-{descriptor.name}-{digest}.npz"
+    paths = [data_dir / name for name in (data.file, data.held_out_file) if name is not None]
+    source_sha256 = "+".join(_sha256(path) for path in paths)
+    described = data.model_dump(exclude={"name", "licence", "citation"})
+    identity = json.dumps([_CACHE_VERSION, source_sha256, described, descriptor.name, descriptor.version])
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    cached = cache_dir / f"{paths[0].name.split('.')[0]}-{descriptor.name}-{digest}.npz"
     if cached.is_file():
         logger.info("features from %s", cached)
         return _read_cache(cached, source_sha256)
 
-    structures = read_extxyz(path)
-    ids: list[str] = []
+    records: list[Record] = []
+    held_out: list[bool] = []
     skipped: dict[str, str] = {}
-    good: list[Atoms] = []
-    targets: list[float] = []
-    for index, atoms in enumerate(structures):
-        name = str(atoms.info.get(id_key, index))
-        target = atoms.info.get(property_name)
-        if not isinstance(target, int | float | np.number) or not math.isfinite(target):
-            skipped[name] = f"no finite number {property_name!r}"
-            continue
-        try:
-            good.append(as_atoms(atoms, name=name))
-        except StructureError as error:
-            skipped[name] = str(error)
-            continue
-        ids.append(name)
-        targets.append(float(target))
-    if not good:
-        raise RecipeError(f"{path} has no structure with the property {property_name!r} that can be used")
-    if len(set(ids)) < len(ids):
-        raise RecipeError(f"{path} has the same {id_key!r} more than once; give each structure its own")
-
-    blocks, errors = [], []
-    for start in range(0, len(good), _BLOCK):
-        features, reasons = descriptor.compute(good[start : start + _BLOCK])
-        blocks.append(features)
-        errors += reasons
-        if progress is not None:
-            progress(min(start + _BLOCK, len(good)), len(good))
-    skipped |= {name: error for name, error in zip(ids, errors, strict=True) if error is not None}
-    kept = np.flatnonzero([error is None for error in errors])
+    for path in paths:
+        found, reasons = read_records(path, data)
+        if descriptor.needs_structure and found and isinstance(found[0].item, dict):
+            raise RecipeError(f"{path} has formulas, the descriptor {descriptor.name} needs structures")
+        records += found
+        held_out += [path != paths[0]] * len(found)
+        skipped |= reasons
+    held = np.array(held_out, dtype=bool)
+    kept, removed = _apply_rules(records, held, data)
+    records = [records[row] for row in kept.tolist()]
+    if not records:
+        raise RecipeError(f"{paths[0]} has no row with the property {data.property!r} that can be used")
+    twice = [name for name, count in Counter(record.name for record in records).items() if count > 1]
+    if twice:
+        raise RecipeError(
+            f"{paths[0]} has the identifier {twice[0]!r} more than once; name a column of unique identifiers as id_key"
+        )
+    features, errors = _compute(descriptor, records, progress)
+    skipped |= {record.name: error for record, error in zip(records, errors, strict=True) if error is not None}
+    good = [row for row, error in enumerate(errors) if error is None]
+    slots = ElementSlots.from_amounts(amounts_of([records[row].item for row in good]))
     table = FeatureTable(
-        ids=[ids[row] for row in kept],
-        features=np.concatenate(blocks)[kept],
-        targets=np.array(targets)[kept],
-        amounts=np.array([np.bincount(good[row].numbers, minlength=119) for row in kept]),
+        ids=[records[row].name for row in good],
+        features=features[good],
+        targets=np.array([records[row].targets for row in good], dtype=np.float64),
+        numbers=slots.numbers,
+        amounts=slots.amounts,
+        held_out=held[kept][good],
         skipped=skipped,
+        removed=removed,
         source_sha256=source_sha256,
     )
     _write_cache(cached, table)
     return table
 
 
-def read_extxyz(path: Path) -> list[Atoms]:
-    """Read all structures of an extended XYZ file, plain or compressed, as they stand there.
+def _compute(
+    descriptor: Descriptor, records: Sequence[Record], progress: Callable[[int, int], None] | None
+) -> tuple[NDArray[np.float64], list[str | None]]:
+    features = np.empty((len(records), len(descriptor.labels)))
+    errors: list[str | None] = []
+    for start in range(0, len(records), _BLOCK):
+        stop = min(start + _BLOCK, len(records))
+        features[start:stop], reasons = descriptor.compute([record.item for record in records[start:stop]])
+        errors += reasons
+        if progress is not None:
+            progress(stop, len(records))
+    return features, errors
 
-    Raises:
-        RecipeError: if the file cannot be read.
-    """
-    try:
-        unpack = _UNPACK.get(path.suffix, bytes)
-        text = unpack(path.read_bytes()).decode()  # whole: ASE seeks, which is slow in a compressed stream
-        structures = read(io.StringIO(text), ":", format="extxyz")
-    except Exception as error:  # parsers raise all kinds
-        raise RecipeError(f"the data file {path} cannot be read as extended XYZ: {error}") from None
-    return structures if isinstance(structures, list) else [structures]
+
+def _apply_rules(
+    records: Sequence[Record], held_out: NDArray[np.bool_], data: DataSection
+) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """Return the rows that the recipe keeps, and how many each rule removed."""
+    rows = np.arange(len(records))
+    removed: dict[str, int] = {}
+    if not len(rows) or not (data.remove_elements or data.lowest_per_formula):
+        return rows, removed
+    slots = ElementSlots.from_amounts(amounts_of([record.item for record in records]))
+    if data.remove_elements:
+        compound = slots.used.sum(axis=1) > 1
+        removed["pure elements"] = int((~compound).sum())
+        rows = rows[compound]
+    if data.lowest_per_formula:
+        energies = np.array([record.targets[0] for record in records])[rows]
+        formulas = _formula_numbers(slots.numbers[rows], slots.fractions[rows])
+        order = np.lexsort((energies, formulas, held_out[rows]))  # each file by itself; NaN last
+        groups = np.stack([held_out[rows][order], formulas[order]])
+        first = np.ones(len(order), dtype=bool)
+        first[1:] = (groups[:, 1:] != groups[:, :-1]).any(axis=0)
+        removed["not the lowest of their formula"] = int((~first).sum())
+        rows = np.sort(rows[order[first]])
+    return rows, removed
+
+
+def _formula_numbers(numbers: NDArray[np.int64], fractions: NDArray[np.float64]) -> NDArray[np.int64]:
+    keys = np.column_stack([numbers, np.round(fractions * 1e6)])
+    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def _write_cache(path: Path, table: FeatureTable) -> None:
@@ -170,19 +201,22 @@ def _write_cache(path: Path, table: FeatureTable) -> None:
         ids=np.array(table.ids),
         features=table.features,
         targets=table.targets,
+        numbers=table.numbers,
         amounts=table.amounts,
+        held_out=table.held_out,
         skipped=np.array([list(item) for item in table.skipped.items()], dtype=str).reshape(-1, 2),
+        removed=np.array(json.dumps(table.removed)),
     )
     temporary.replace(path)
 
 
 def _read_cache(path: Path, source_sha256: str) -> FeatureTable:
     with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in ("features", "targets", "numbers", "amounts", "held_out")}
         return FeatureTable(
             ids=stored["ids"].tolist(),
-            features=stored["features"],
-            targets=stored["targets"],
-            amounts=stored["amounts"],
             skipped=dict(stored["skipped"].tolist()),
+            removed=json.loads(str(stored["removed"])),
             source_sha256=source_sha256,
+            **arrays,
         )

@@ -11,12 +11,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+_METRICS = {"mae": "mean absolute error", "cross_entropy": "cross entropy"}
+
 
 def learning_curve(histories: Sequence[pd.DataFrame], title: str, unit: str, path: Path) -> None:
     """Draw training and validation error against the epoch, one pair of lines per ensemble member.
 
     Args:
-        histories: tables with the columns ``epoch``, ``train_mae`` and ``validation_mae``.
+        histories: tables with the columns ``epoch``, ``train_<metric>`` and ``validation_<metric>``.
         title: title of the figure.
         unit: unit of the errors.
         path: PNG file to write.
@@ -25,9 +27,10 @@ def learning_curve(histories: Sequence[pd.DataFrame], title: str, unit: str, pat
     axes = figure.add_subplot()
     for member, history in enumerate(histories):
         suffix = f" (member {member})" if len(histories) > 1 else ""
-        axes.plot(history["epoch"], history["train_mae"], color=f"C{member}", ls=":", label=f"training{suffix}")
-        axes.plot(history["epoch"], history["validation_mae"], color=f"C{member}", label=f"validation{suffix}")
-    axes.set(xlabel="epoch", ylabel=f"mean absolute error ({unit})", title=title, yscale="log")
+        metric = history.columns[-1].removeprefix("validation_")
+        axes.plot(history["epoch"], history[f"train_{metric}"], color=f"C{member}", ls=":", label=f"training{suffix}")
+        axes.plot(history["epoch"], history[f"validation_{metric}"], color=f"C{member}", label=f"validation{suffix}")
+    axes.set(xlabel="epoch", ylabel=f"{_METRICS[metric]} ({unit})", title=title, yscale="log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3, which="both")
@@ -47,6 +50,29 @@ def parity(reference: NDArray[np.float64], predicted: NDArray[np.float64], title
     figure.colorbar(density, label="structures")
     axes.set(xlabel=f"reference {label}", ylabel=f"predicted {label}", title=title, xlim=extent, ylim=extent)
     axes.set_aspect("equal")
+    _save(figure, path)
+
+
+def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str, path: Path) -> None:
+    """Draw the number of rows by true and predicted class."""
+    figure = Figure(figsize=(4.4, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    values = np.array(matrix)
+    axes.imshow(values / values.sum(axis=1, keepdims=True), cmap="Blues", vmin=0.0, vmax=1.0)
+    for row, column in np.ndindex(values.shape):
+        share = values[row, column] / values[row].sum()
+        axes.text(
+            column,
+            row,
+            f"{values[row, column]}\n({share:.1%})",
+            ha="center",
+            va="center",
+            color="white" if share > 0.5 else "black",
+        )
+    ticks = range(len(classes))
+    axes.set(xlabel="predicted", ylabel="reference", title=title)
+    axes.set_xticks(ticks, classes)
+    axes.set_yticks(ticks, classes, rotation=90, va="center")
     _save(figure, path)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import logging
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -20,23 +21,27 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
+from ase_matprop.networks.vector import VectorNetwork
 from ase_matprop.training.recipe import TrainingSection
 
 logger = logging.getLogger(__name__)
 
-_LOSSES = {
+_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mae": nn.functional.l1_loss,
     "mse": nn.functional.mse_loss,
     "huber": lambda output, target: nn.functional.huber_loss(output, target, delta=0.1),
 }
+_WARM_UP_EPOCHS = 2
 LAST_CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
-MONITOR = "validation_mae"
 
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """Network inputs and scaled targets of one set: shapes (n, n_features) and (n, n_outputs), float32."""
+    """Network inputs and scaled targets of one set: shapes (n, n_features) and (n, n_properties), float32.
+
+    Targets are NaN where a row has none; for a classification they are numbers of classes.
+    """
 
     inputs: NDArray[np.float32]
     targets: NDArray[np.float32]
@@ -69,10 +74,10 @@ class _ShuffledBatches(Sampler[list[int]]):
 class _History(Callback):
     """Appends one row per epoch to a CSV file; a resumed run goes on where its checkpoint ends."""
 
-    columns = ("epoch", "learning_rate", "train_mae", MONITOR)
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, metric: str) -> None:
         self.path = path
+        self.metric = metric
+        self.columns = ("epoch", "learning_rate", f"train_{metric}", f"validation_{metric}")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         rows: list[list[str]] = []
@@ -85,39 +90,59 @@ class _History(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
         epoch = f"{self.path.parent.name}, epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-        train, validation = float(metrics["train_mae"]), float(metrics[MONITOR])
-        logger.info("%s: training MAE %.4f, validation MAE %.4f", epoch, train, validation)
+        train, validation = (float(metrics[name]) for name in self.columns[2:])
+        logger.info("%s: training %s %.4f, validation %.4f", epoch, self.metric, train, validation)
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         values = [f"{float(metrics[name]):.6g}" for name in self.columns[2:]]
         with self.path.open("a", newline="") as stream:
             csv.writer(stream).writerow([trainer.current_epoch, f"{rate:.6g}", *values])
 
 
-class RegressionModule(pl.LightningModule):
-    """Lightning module of a regression network on feature vectors."""
+class Trainee(pl.LightningModule):
+    """Lightning module of a network on feature vectors.
 
-    def __init__(self, network: nn.Module, settings: TrainingSection, target_scale: float) -> None:
+    Args:
+        network: the network.
+        settings: section ``[training]`` of the recipe.
+        target_scale: turns errors of scaled targets into the unit in which they are reported.
+    """
+
+    def __init__(self, network: VectorNetwork, settings: TrainingSection, target_scale: float) -> None:
         super().__init__()
         self.network = network
         self.settings = settings
-        self.target_scale = target_scale  # turns errors of scaled targets into the property's unit
-        self.loss = _LOSSES[settings.loss]
+        self.target_scale = target_scale
+        self.metric = "cross_entropy" if settings.loss == "cross_entropy" else "mae"
 
     def forward(self, inputs: Tensor) -> Tensor:
-        outputs: Tensor = self.network(inputs)
-        return outputs
+        if not self.training or self.settings.precision == "float32":
+            outputs: Tensor = self.network(inputs)
+            return outputs
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            hidden = self.network.represent(inputs)
+        return cast(Tensor, self.network.output(hidden.float()))  # what is predicted is never rounded
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         inputs, targets = batch
-        outputs = self.network(inputs)
-        mae = (outputs.detach() - targets).abs().mean() * self.target_scale
-        self.log("train_mae", mae, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(inputs))
-        return self.loss(outputs, targets)
+        loss, metric = self._errors(self(inputs), targets)
+        self.log(f"train_{self.metric}", metric, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(inputs))
+        return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         inputs, targets = batch
-        mae = (self.network(inputs) - targets).abs().mean() * self.target_scale
-        self.log(MONITOR, mae, prog_bar=True, batch_size=len(inputs))
+        _, metric = self._errors(self(inputs), targets)
+        self.log(f"validation_{self.metric}", metric, prog_bar=True, batch_size=len(inputs))
+
+    def _errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return loss and metric of a batch; what has no target does not count."""
+        if self.settings.loss == "cross_entropy":
+            loss = nn.functional.cross_entropy(outputs, targets[:, 0].long())
+            return loss, loss.detach()
+        known = targets.isfinite()
+        if not known.all():
+            outputs, targets = outputs[known], targets[known]
+        metric = (outputs.detach() - targets).abs().mean() * self.target_scale
+        return _LOSSES[self.settings.loss](outputs, targets), metric
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         settings = self.settings
@@ -136,10 +161,23 @@ class RegressionModule(pl.LightningModule):
                 pct_start=0.15,
             )
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        if settings.schedule == "warm_up":
+            warm_up = torch.optim.lr_scheduler.LambdaLR(optimizer, self._warm_up_factor)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": warm_up, "interval": "step"}}
         if settings.schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.8, patience=25, min_lr=1e-6)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": MONITOR}}
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": plateau, "monitor": f"validation_{self.metric}"},
+            }
         return optimizer
+
+    def _warm_up_factor(self, step: int) -> float:
+        n_steps = int(self.trainer.estimated_stepping_batches)
+        ramp = n_steps * min(_WARM_UP_EPOCHS / self.settings.max_epochs, 0.5)
+        if step < ramp:
+            return float(10.0 ** (3.0 * (step / ramp - 1.0)))
+        return 0.5 * (1.0 + math.cos(math.pi * (step - ramp) / (n_steps - ramp)))
 
 
 @contextlib.contextmanager
@@ -163,7 +201,7 @@ def _quiet() -> Iterator[None]:
 
 
 def fit(
-    network: nn.Module,
+    network: VectorNetwork,
     train: Batches,
     validation: Batches,
     settings: TrainingSection,
@@ -190,16 +228,17 @@ def fit(
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    best = ModelCheckpoint(dirpath=folder, filename="best", monitor=MONITOR, enable_version_counter=False)
+    module = Trainee(network, settings, target_scale)
+    monitor = f"validation_{module.metric}"
+    best = ModelCheckpoint(dirpath=folder, filename="best", monitor=monitor, enable_version_counter=False)
     last = ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)  # after every epoch
-    callbacks: list[Callback] = [_History(folder / HISTORY), best, last]
+    callbacks: list[Callback] = [_History(folder / HISTORY, module.metric), best, last]
     if settings.early_stopping_patience is not None:
-        callbacks.append(EarlyStopping(MONITOR, patience=settings.early_stopping_patience))
+        callbacks.append(EarlyStopping(monitor, patience=settings.early_stopping_patience))
     if settings.weight_average_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=settings.weight_average_decay, use_buffers=True))
     if progress_bar:
         callbacks.append(RichProgressBar(leave=False))
-    module = RegressionModule(network, settings, target_scale)
     sampler = _ShuffledBatches(len(train.inputs), settings.batch_size, seed)
     train_loader: DataLoader[Any] = DataLoader(train.dataset(), sampler=sampler, batch_size=None)
     validation_loader: DataLoader[Any] = DataLoader(validation.dataset(), batch_size=4096)

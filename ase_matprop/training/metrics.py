@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score, roc_auc_score
 
-from ase_matprop.models.card import ErrorSummary
+from ase_matprop.models.card import ClassificationSummary, ErrorSummary
 
 FloatArray = NDArray[np.float64]
 
@@ -24,18 +25,18 @@ def summarize(predicted: FloatArray, reference: FloatArray) -> ErrorSummary:
 
 
 def summarize_groups(
-    predicted: FloatArray, reference: FloatArray, amounts: NDArray[np.int64], new_formula: NDArray[np.bool_]
+    predicted: FloatArray, reference: FloatArray, numbers: NDArray[np.int64], new_formula: NDArray[np.bool_]
 ) -> dict[str, ErrorSummary]:
     """Return the errors by number of elements, with and without oxygen, and for new and known formulas.
 
     Args:
         predicted: shape (n,).
         reference: shape (n,).
-        amounts: number of atoms of each element, column = atomic number, shape (n, 119).
+        numbers: atomic numbers of the elements of each row, 0 in unused slots, shape (n, n_slots).
         new_formula: whether no training row has the reduced formula, shape (n,).
     """
-    n_elements = (amounts > 0).sum(axis=1)
-    oxide = (amounts[:, atomic_numbers["O"]] > 0) & (n_elements > 1)
+    n_elements = (numbers > 0).sum(axis=1)
+    oxide = (numbers == atomic_numbers["O"]).any(axis=1) & (n_elements > 1)
     groups = {f"{n} element{'s' if n > 1 else ''}": n_elements == n for n in range(1, 6)}
     groups |= {
         "6 or more elements": n_elements >= 6,
@@ -45,3 +46,25 @@ def summarize_groups(
         "formulas in training": ~new_formula,
     }
     return {name: summarize(predicted[rows], reference[rows]) for name, rows in groups.items() if rows.any()}
+
+
+def summarize_classes(probabilities: FloatArray, reference: NDArray[np.int64]) -> ClassificationSummary:
+    """Return accuracies, area under the ROC curve, cross entropy and confusion matrix.
+
+    Args:
+        probabilities: shape (n, n_classes).
+        reference: number of the true class of each row, shape (n,).
+    """
+    classes = np.arange(probabilities.shape[1])
+    predicted = probabilities.argmax(axis=1)
+    present = np.unique(reference)
+    scores = probabilities[:, 1] if len(classes) == 2 else probabilities
+    area = roc_auc_score(reference, scores, multi_class="ovr") if len(present) == len(classes) else None
+    return ClassificationSummary(
+        n=len(reference),
+        accuracy=float(accuracy_score(reference, predicted)),
+        balanced_accuracy=float(recall_score(reference, predicted, labels=present, average="macro")),
+        roc_auc=None if area is None else float(area),
+        log_loss=float(log_loss(reference, probabilities, labels=classes)),
+        confusion=confusion_matrix(reference, predicted, labels=classes).tolist(),
+    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ase_matprop.descriptors.registry import get_descriptor
 from ase_matprop.errors import RecipeError, UnknownNameError, unknown_name
@@ -20,11 +21,24 @@ class _Section(BaseModel):
 
 
 class DataSection(_Section):
-    """The data set.  ``file`` is relative to the data folder that is given when the recipe is run."""
+    """The data set.  Files are relative to the data folder that is given when the recipe is run.
+
+    ``held_out_file`` has the rows for validation and test where a benchmark comes split.  ``columns`` says under which
+    names the properties stand in the file, where those differ.  A property that is a class may be given by a number:
+    a row is of class k if its number exceeds k of the ``class_edges``.  ``lowest_per_formula`` keeps the row with the
+    lowest target of each reduced formula, ``remove_elements`` drops pure elements (thesis of D. Jha, section 3.2.1).
+    """
 
     file: str
+    held_out_file: str | None = None
     property: str
+    further_properties: list[str] = Field(default_factory=list)
+    columns: dict[str, str] = Field(default_factory=dict)
+    class_edges: list[float] = Field(default_factory=list)
     id_key: str = "material_id"
+    formula_column: str = "formula"
+    lowest_per_formula: bool = False
+    remove_elements: bool = False
     name: str
     licence: str
     citation: str
@@ -34,21 +48,73 @@ class DataSection(_Section):
     def _known(cls, value: str) -> str:
         return get_property(value).name
 
+    @field_validator("further_properties")
+    @classmethod
+    def _all_known(cls, values: list[str]) -> list[str]:
+        return [get_property(value).name for value in values]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.properties)) < len(self.properties):
+            raise ValueError("a property stands twice")
+        unknown = sorted(set(self.columns) - set(self.properties))
+        if unknown:
+            raise ValueError(f"columns names {unknown[0]!r}, which is none of the properties")
+        classes = [name for name in self.properties if get_property(name).classes]
+        if classes and len(self.properties) > 1:
+            raise ValueError(f"{classes[0]!r} is a class and cannot be learnt together with other properties")
+        if self.class_edges and not classes:
+            raise ValueError("class_edges need a property that is a class")
+        if self.class_edges and len(self.class_edges) != len(self.classes) - 1:
+            raise ValueError(f"{len(self.classes)} classes need {len(self.classes) - 1} class_edges")
+        return self
+
+    @builtins.property
+    def properties(self) -> list[str]:
+        """All properties that are learnt; the first one is the property of the model."""
+        return [self.property, *self.further_properties]
+
+    @builtins.property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, empty for a number."""
+        return get_property(self.property).classes
+
+    @builtins.property
+    def target_columns(self) -> dict[str, str]:
+        """Property -> its name in the data file."""
+        return {name: self.columns.get(name, name) for name in self.properties}
+
+    @builtins.property
+    def n_outputs(self) -> int:
+        """Number of values that a network needs to give."""
+        return len(self.classes) or len(self.properties)
+
 
 class SplitSection(_Section):
-    """Shares of the rows that are held out.  ``grouped`` keeps all rows of one reduced formula on one side."""
+    """Shares of the rows that are held out.
+
+    ``grouped`` keeps all rows of one reduced formula on one side.  With a file of held-out rows, the shares say how
+    those are divided between validation and test.  ``train_rows`` takes only so many of the training rows, at random.
+    """
 
     test: float = Field(0.1, gt=0.0, lt=0.9)
     validation: float = Field(0.1, gt=0.0, lt=0.9)
     grouped: bool = False
+    train_rows: int | None = Field(None, ge=2)
     seed: int = 0
 
 
 class DescriptorSection(_Section):
-    """Descriptor and preparation of the features: standardised, then clipped to +-``clip`` standard deviations."""
+    """Descriptor and preparation of the features.
+
+    ``scaling``: ``"standardize"`` to mean 0 and standard deviation 1 of the training rows, ``"maximum"`` to divide by
+    the largest absolute value of the training rows (SIPFENN), ``"none"`` (ElemNet).  Then values are clipped to
+    +-``clip``.
+    """
 
     name: str = "ward2017"
-    clip: float | None = Field(8.0, gt=0.0)
+    scaling: Literal["standardize", "maximum", "none"] = "standardize"
+    clip: float | None = Field(None, gt=0.0)
 
     @field_validator("name")
     @classmethod
@@ -57,9 +123,14 @@ class DescriptorSection(_Section):
 
 
 class NetworkSection(_Section):
-    """Network by name with its settings, and how many of them form the ensemble."""
+    """Network by name with its settings, and how many of them form the ensemble.
+
+    ``initial_model`` (name or folder) gives the weights from which training starts, for transfer learning: a model of
+    the same network on the same descriptor.
+    """
 
     name: str
+    initial_model: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     members: int = Field(1, ge=1)
 
@@ -75,20 +146,26 @@ class TrainingSection(_Section):
     """The training loop.
 
     ``outlier_sigma`` removes training and validation rows whose target is more than so many standard deviations from
-    the mean of the training targets (thesis of D. Jha, section 5.2.1); test rows always stay.
+    the mean of the training targets (thesis of D. Jha, section 5.2.1), ``hull_cutoff`` training rows that lie more than
+    so many eV/atom above the convex hull of the training rows (SIPFENN, section 2.5); test rows always stay.  A
+    ``weight_decay`` is an l2 penalty with ``adam`` and decoupled with ``adamw``.  The schedule ``warm_up`` raises the
+    learning rate from a thousandth in two epochs and lowers it along a cosine afterwards (SIPFENN, Figure 2.8).
+    ``precision``: hidden layers in bfloat16 are faster on processors with such instructions; weights stay float32.
     """
 
-    loss: Literal["mae", "mse", "huber"] = "mae"
+    loss: Literal["mae", "mse", "huber", "cross_entropy"] = "mae"
     optimizer: Literal["adam", "adamw"] = "adamw"
     learning_rate: float = Field(2e-3, gt=0.0)
     weight_decay: float = Field(1e-2, ge=0.0)
-    schedule: Literal["one_cycle", "plateau", "constant"] = "one_cycle"
+    schedule: Literal["one_cycle", "warm_up", "plateau", "constant"] = "one_cycle"
     batch_size: int = Field(256, ge=2)
     max_epochs: int = Field(80, ge=1)
     early_stopping_patience: int | None = Field(None, ge=1)
     weight_average_decay: float | None = Field(None, gt=0.0, lt=1.0)
     gradient_clip: float | None = Field(5.0, gt=0.0)
-    outlier_sigma: float | None = Field(5.0, gt=0.0)
+    outlier_sigma: float | None = Field(None, gt=0.0)
+    hull_cutoff: float | None = Field(None, gt=0.0)
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
 
 
@@ -111,6 +188,17 @@ class Recipe(_Section):
     network: NetworkSection
     training: TrainingSection = TrainingSection()
     output: OutputSection
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if bool(self.data.classes) != (self.training.loss == "cross_entropy"):
+            kind = "a class" if self.data.classes else "a number"
+            raise ValueError(
+                f"training.loss: {self.training.loss!r} does not suit {self.data.property}, which is {kind}"
+            )
+        if self.training.hull_cutoff is not None and self.data.property != "formation_energy_per_atom":
+            raise ValueError("training.hull_cutoff: needs the property 'formation_energy_per_atom'")
+        return self
 
     @classmethod
     def read(cls, path: Path) -> Recipe:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 import ase_matprop
 from ase_matprop.descriptors.registry import get_descriptor
 from ase_matprop.errors import RecipeError
 from ase_matprop.models import artefact
-from ase_matprop.models.artefact import Scaler, TargetTransform
+from ase_matprop.models.artefact import Artefact, Scaler, TargetTransform
 from ase_matprop.models.card import (
     DescriptorSpec,
     ErrorSummary,
@@ -29,20 +31,24 @@ from ase_matprop.models.card import (
     WeightsSpec,
 )
 from ase_matprop.models.predictor import Predictor, load_model
+from ase_matprop.models.registry import find_model
 from ase_matprop.networks import build_network, resolve_settings
 from ase_matprop.networks.ensemble import Ensemble
+from ase_matprop.networks.vector import VectorNetwork
 from ase_matprop.properties import get_property
 from ase_matprop.training import figures
 from ase_matprop.training.datasets import FeatureTable, load_feature_table
+from ase_matprop.training.hull import remove_far_above_hull
 from ase_matprop.training.loop import HISTORY, Batches, fit
-from ase_matprop.training.metrics import summarize, summarize_groups
+from ase_matprop.training.metrics import summarize, summarize_classes, summarize_groups
 from ase_matprop.training.recipe import Recipe
-from ase_matprop.training.splits import Split, make_split, remove_outliers
+from ase_matprop.training.splits import Split, make_split, remove_outliers, split_held_out, thin_out
 
 logger = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.toml"
 SPLIT_FILE = "split.json"
+_LISTED_ROWS = 20  # of those without features, in the card
 
 
 @dataclass(frozen=True)
@@ -86,45 +92,47 @@ def train(
     recipe = Recipe.read(recipe_path)
     _check_network(recipe, device)
     _check_output(recipe, recipe_path, output, resume)
+    initial = _initial_model(recipe)
     table = load_feature_table(
-        data_dir / recipe.data.file,
-        recipe.data.property,
+        data_dir,
+        recipe.data,
         recipe.descriptor.name,
         cache_dir=cache_dir or output.parent / "cache",
-        id_key=recipe.data.id_key,
         progress=feature_progress,
     )
     output.mkdir(parents=True, exist_ok=True)
     if not (output / RECIPE_FILE).is_file():
         shutil.copyfile(recipe_path, output / RECIPE_FILE)
-    split = make_split(
-        len(table),
-        test=recipe.split.test,
-        validation=recipe.split.validation,
-        seed=recipe.split.seed,
-        groups=table.reduced_formulas() if recipe.split.grouped else None,
-    )
-    if recipe.training.outlier_sigma is not None:
-        split = remove_outliers(split, table.targets, recipe.training.outlier_sigma)
+    split = split_table(recipe, table)
     _store_split(split, table.ids, output / SPLIT_FILE)
 
-    scaler = Scaler.fit(table.features[split.train], recipe.descriptor.clip)
-    train_targets = table.targets[split.train]
-    target = TargetTransform(np.array([train_targets.mean()]), np.array([train_targets.std() or 1.0]))
+    if initial is None:
+        scaling = recipe.descriptor.scaling
+        scaler = Scaler.fit(table.features[split.train], recipe.descriptor.clip, scaling=scaling)
+        target = _target_transform(recipe, table.targets[split.train])
+    else:
+        scaler, target = initial.scaler, initial.target
     train_set, validation_set = (
         Batches(
             scaler.transform(table.features[rows]),
-            ((table.targets[rows] - target.offset) / target.scale).astype(np.float32)[:, None],
+            (
+                (table.targets[rows] - target.offset[: table.targets.shape[1]]) / target.scale[: table.targets.shape[1]]
+            ).astype(np.float32),
         )
         for rows in (split.train, split.validation)
     )
-    members: list[nn.Module] = []
+    members: list[VectorNetwork] = []
     for member in range(recipe.network.members):
         folder = output / f"member_{member}"
         seed = recipe.training.seed + member
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = build_network(recipe.network.name, table.features.shape[1], 1, recipe.network.settings)
+            network = build_network(
+                recipe.network.name, table.features.shape[1], recipe.data.n_outputs, recipe.network.settings
+            )
+            if initial is not None:
+                source = initial.network.members[member % len(initial.network.members)]
+                network.load_state_dict(source.state_dict())
             finished = folder / "finished.safetensors"
             if finished.is_file():
                 state = load_file(finished)
@@ -136,7 +144,7 @@ def train(
                     recipe.training,
                     seed=seed,
                     folder=folder,
-                    target_scale=float(target.scale[0]),
+                    target_scale=float(target.scale[0]) if len(recipe.data.properties) == 1 else 1.0,
                     progress_bar=progress_bar,
                     device=device,
                 )
@@ -146,9 +154,54 @@ def train(
             network.load_state_dict(state)
         members.append(network)
     histories = [pd.read_csv(output / f"member_{member}" / HISTORY) for member in range(len(members))]
-    unit = get_property(recipe.data.property).unit
-    figures.learning_curve(histories, recipe.name, unit, output / "learning_curve.png")
+    figures.learning_curve(histories, recipe.name, _error_unit(recipe), output / "learning_curve.png")
     return _finish(recipe, table, split, Ensemble(members), scaler, target, output)
+
+
+def split_table(recipe: Recipe, table: FeatureTable) -> Split:
+    """Split the rows as the recipe says, and take out of training what it excludes."""
+    options = recipe.split
+    shares: dict[str, Any] = {"test": options.test, "validation": options.validation, "seed": options.seed}
+    if recipe.data.held_out_file is not None:
+        split = split_held_out(table.held_out, **shares)
+    else:
+        groups = table.reduced_formulas() if options.grouped else None
+        split = make_split(len(table), groups=groups, **shares)
+    if recipe.training.outlier_sigma is not None and not recipe.data.classes:
+        split = remove_outliers(split, table.targets, recipe.training.outlier_sigma)
+    if recipe.training.hull_cutoff is not None:
+        split = remove_far_above_hull(split, table, recipe.training.hull_cutoff)
+    return split if options.train_rows is None else thin_out(split, options.train_rows, options.seed)
+
+
+def _target_transform(recipe: Recipe, targets: np.ndarray) -> TargetTransform:
+    """Return the transform that makes training targets, shape (n, n_properties), zero on average and one wide."""
+    if recipe.data.classes:
+        return TargetTransform(np.zeros(recipe.data.n_outputs), np.ones(recipe.data.n_outputs))
+    scale = np.nanstd(targets, axis=0)
+    return TargetTransform(np.nanmean(targets, axis=0), np.where(scale > 0.0, scale, 1.0))
+
+
+def _error_unit(recipe: Recipe) -> str:
+    if recipe.data.classes:
+        return "nats"
+    return get_property(recipe.data.property).unit if len(recipe.data.properties) == 1 else "standard deviations"
+
+
+def _initial_model(recipe: Recipe) -> Artefact | None:
+    """Load the model from which the recipe starts, and check that its weights can be used."""
+    name = recipe.network.initial_model
+    if name is None:
+        return None
+    initial = artefact.load(find_model(name))
+    card = initial.card
+    wanted = resolve_settings(recipe.network.name, recipe.network.settings)
+    found = (card.network.name, card.network.settings, card.descriptor.name, card.properties)
+    expected = (recipe.network.name, wanted, get_descriptor(recipe.descriptor.name).name, recipe.data.properties)
+    for what, one, other in zip(("network", "settings", "descriptor", "properties"), found, expected, strict=True):
+        if json.dumps(one) != json.dumps(other):
+            raise RecipeError(f"the initial model {name} has the {what} {one}, the recipe {recipe.name} has {other}")
+    return initial
 
 
 def _check_network(recipe: Recipe, device: str) -> None:
@@ -159,7 +212,8 @@ def _check_network(recipe: Recipe, device: str) -> None:
         raise RecipeError("the device cuda is not there; train with --device cpu")
     try:
         with torch.device("meta"):  # shapes only
-            build_network(recipe.network.name, len(_descriptor_spec(recipe).labels), 1, recipe.network.settings)
+            n_inputs = len(get_descriptor(recipe.descriptor.name).labels)
+            build_network(recipe.network.name, n_inputs, recipe.data.n_outputs, recipe.network.settings)
     except (ValueError, TypeError) as error:
         raise RecipeError(f"the network of the recipe {recipe.name} cannot be built: {error}") from None
 
@@ -201,12 +255,14 @@ def _finish(
         name=recipe.name,
         description=recipe.output.description,
         property=entry.name,
+        further_properties=recipe.data.further_properties,
         unit=entry.unit,
         per_atom=entry.per_atom,
         network=NetworkSpec(
             name=recipe.network.name,
             settings=resolve_settings(recipe.network.name, recipe.network.settings),
             n_inputs=table.features.shape[1],
+            n_outputs=recipe.data.n_outputs,
             n_members=recipe.network.members,
             n_parameters=sum(parameter.numel() for parameter in network.parameters()),
         ),
@@ -216,17 +272,13 @@ def _finish(
             name=recipe.data.name,
             licence=recipe.data.licence,
             citation=recipe.data.citation,
-            source=recipe.data.file,
+            source=" and ".join(filter(None, (recipe.data.file, recipe.data.held_out_file))),
             source_sha256=table.source_sha256,
             rows={name: len(getattr(split, name)) for name in ("train", "validation", "test")},
-            split={
-                "method": "random by reduced formula" if recipe.split.grouped else "random by row",
-                "seed": recipe.split.seed,
-                "test": recipe.split.test,
-                "validation": recipe.split.validation,
-            },
+            split=_describe_split(recipe),
             outliers_removed=len(split.outliers),
-            rows_without_features=table.skipped,
+            rows_removed=table.removed,
+            rows_without_features=_first(table.skipped, _LISTED_ROWS),
         ),
         errors={},
         notes=recipe.output.notes,
@@ -238,22 +290,74 @@ def _finish(
     )
     folder = output / recipe.name
     card = artefact.save(folder, card, network, scaler, target)
-    predictor = load_model(folder)
+    card = card.model_copy(update=_measure(load_model(folder), table, split, output))
+    card.write(folder)
+    return TrainingResult(folder, card)
+
+
+def _measure(predictor: Predictor, table: FeatureTable, split: Split, output: Path) -> dict[str, Any]:
+    """Return the card's fields of measured errors, and draw them."""
+    card = predictor.card
     predicted = _predict_rows(predictor, table)
-    errors: dict[str, ErrorSummary] = {
-        name: summarize(predicted[rows], table.targets[rows])
-        for name, rows in (("train", split.train), ("validation", split.validation), ("test", split.test))
-    }
-    test = split.test
+    sets = {"train": split.train, "validation": split.validation, "test": split.test}
+    title = f"{card.name}\n{len(split.test)} test rows, "
+    if card.material_property.classes:
+        reference = table.targets[:, 0].astype(np.int64)
+        quality = {name: summarize_classes(predicted[rows], reference[rows]) for name, rows in sets.items()}
+        title += f"accuracy {quality['test'].accuracy:.4f}"
+        figures.confusion(
+            quality["test"].confusion, card.material_property.classes, title, output / "confusion_test.png"
+        )
+        return {"classification": quality}
+    errors: dict[str, dict[str, ErrorSummary]] = {}
+    for column, name in enumerate(card.properties):
+        known = {part: rows[np.isfinite(table.targets[rows, column])] for part, rows in sets.items()}
+        errors[name] = {
+            part: summarize(predicted[rows, column], table.targets[rows, column])
+            for part, rows in known.items()
+            if len(rows)
+        }
+        entry = get_property(name)
+        label = f"{entry.long_name} ({entry.unit})"
+        test = known["test"]
+        if not len(test):
+            continue
+        figures.parity(
+            table.targets[test, column],
+            predicted[test, column],
+            f"{title}mean absolute error {errors[name]['test'].mae:.4f} {entry.unit}",
+            label,
+            output / ("parity_test.png" if column == 0 else f"parity_test_{name}.png"),
+        )
+    test = split.test[np.isfinite(table.targets[split.test, 0])]
     formulas = table.reduced_formulas()
     new_formula = ~np.isin(formulas[test], formulas[split.train])
-    by_group = summarize_groups(predicted[test], table.targets[test], table.amounts[test], new_formula)
-    card = card.model_copy(update={"errors": errors, "test_errors_by_group": by_group})
-    card.write(folder)
-    title = f"{recipe.name}\n{len(test)} test rows, mean absolute error {errors['test'].mae:.4f} {entry.unit}"
-    label = f"{entry.long_name} ({entry.unit})"
-    figures.parity(table.targets[test], predicted[test], title, label, output / "parity_test.png")
-    return TrainingResult(folder, card)
+    by_group = summarize_groups(predicted[test, 0], table.targets[test, 0], table.numbers[test], new_formula)
+    first, *further = card.properties
+    return {
+        "errors": errors[first],
+        "test_errors_by_group": by_group,
+        "further_errors": {name: errors[name] for name in further},
+    }
+
+
+def _describe_split(recipe: Recipe) -> dict[str, Any]:
+    if recipe.data.held_out_file is not None:
+        method = f"training rows as published, {recipe.data.held_out_file} divided at random"
+    else:
+        method = "random by reduced formula" if recipe.split.grouped else "random by row"
+    return {
+        "method": method,
+        "seed": recipe.split.seed,
+        "test": recipe.split.test,
+        "validation": recipe.split.validation,
+    }
+
+
+def _first(rows: dict[str, str], n_listed: int) -> dict[str, str]:
+    """Return the first rows, and how many more there are."""
+    listed = dict(islice(rows.items(), n_listed))
+    return listed if len(rows) <= n_listed else listed | {"further rows": str(len(rows) - n_listed)}
 
 
 def _descriptor_spec(recipe: Recipe) -> DescriptorSpec:

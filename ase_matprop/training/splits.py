@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,17 +66,52 @@ def make_split(
     return Split(train_rows, validation_rows, test_rows, np.empty(0, dtype=np.int64))
 
 
+def split_held_out(held_out: NDArray[np.bool_], *, test: float, validation: float, seed: int) -> Split:
+    """Split where a file of held-out rows exists: its rows are divided between validation and test at random.
+
+    Args:
+        held_out: which rows come from that file, shape (n,).
+        test: share for the test set, relative to that for validation.
+        validation: share for the validation set.
+        seed: seed of the random choice.
+
+    Raises:
+        RecipeError: if a set would be empty.
+    """
+    rows = np.flatnonzero(held_out)
+    n_test = round(len(rows) * test / (test + validation))
+    if not 0 < n_test < len(rows) or held_out.all():
+        raise RecipeError(f"{len(rows)} held-out rows of {len(held_out)} cannot be split; check the data files")
+    order = np.random.default_rng(seed).permutation(rows)
+    return Split(
+        np.flatnonzero(~held_out), np.sort(order[n_test:]), np.sort(order[:n_test]), np.empty(0, dtype=np.int64)
+    )
+
+
+def thin_out(split: Split, n_train: int, seed: int) -> Split:
+    """Take ``n_train`` of the training rows at random; a smaller choice is part of each larger one.
+
+    Raises:
+        RecipeError: if there are fewer training rows.
+    """
+    if n_train > len(split.train):
+        raise RecipeError(f"train_rows is {n_train}, there are {len(split.train)} training rows")
+    chosen = np.random.default_rng([seed, 1]).permutation(split.train)[:n_train]
+    return replace(split, train=np.sort(chosen))
+
+
 def remove_outliers(split: Split, targets: NDArray[np.float64], n_sigma: float) -> Split:
     """Take rows out of training and validation whose target is beyond ``n_sigma`` standard deviations.
 
-    Mean and standard deviation are those of the training targets.  Test rows stay, so that test errors are those of
-    unfiltered data.
+    Mean and standard deviation are those of the training targets, shape (n,) or (n, n_properties), of each property.
+    Test rows stay, so that test errors are those of unfiltered data.
     """
-    mean, sigma = targets[split.train].mean(), targets[split.train].std()
-    far = np.abs(targets - mean) > n_sigma * sigma
-    return Split(
+    known = targets[split.train]
+    mean, sigma = np.nanmean(known, axis=0), np.nanstd(known, axis=0)
+    far = (np.abs(targets - mean) > n_sigma * sigma).reshape(len(targets), -1).any(axis=1)
+    return replace(
+        split,
         train=split.train[~far[split.train]],
         validation=split.validation[~far[split.validation]],
-        test=split.test,
         outliers=np.sort(np.concatenate([split.train[far[split.train]], split.validation[far[split.validation]]])),
     )

@@ -1,4 +1,4 @@
-"""The command line: ``matprop predict | featurize | models | train``."""
+"""``matprop predict | featurize``, and the commands of the other modules."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 import ase_matprop
-from ase_matprop.errors import ArtefactError, MatPropError
+from ase_matprop.cli import models, training
+from ase_matprop.errors import MatPropError
 from ase_matprop.table_files import FLOAT_FORMAT, TableFile
-from ase_matprop.terminal import print_card, progress, show_features, show_predictions
+from ase_matprop.terminal import clean_errors, progress, show_features, show_predictions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,11 +30,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models_app = typer.Typer(help="List, describe and check models.", no_args_is_help=True)
-app.add_typer(models_app, name="models")
+app.add_typer(models.app, name="models")
+training.register(app)
 
 _SHOWN_ROWS = 50  # of a table on a terminal; the file of --output has all
-_DATA_VARIABLE = "MATPROP_DATA"
 
 Inputs = Annotated[
     list[str], typer.Argument(help="Structure files, folders or quoted glob patterns.", show_default=False)
@@ -88,7 +86,7 @@ def predict(
 
     On a terminal the result is a table, in a pipe it is CSV.  Exit code 1: at least one input failed.
     """
-    with _clean_errors():
+    with clean_errors():
         from ase_matprop.models import load_model
         from ase_matprop.structures import iter_structures
         from ase_matprop.units import conversion_factor
@@ -122,7 +120,7 @@ def featurize(
 
     - `matprop featurize folder/ --descriptor ward2017 --output features.parquet`
     """
-    with _clean_errors():
+    with clean_errors():
         from ase_matprop.descriptors.registry import get_descriptor
         from ase_matprop.structures import iter_structures
 
@@ -146,132 +144,6 @@ def featurize(
                 yield block(batch)
 
         _finish(_write(iter_structures(inputs), blocks, output, show=show_features))
-
-
-@app.command()
-def train(
-    recipe: Annotated[Path, typer.Argument(help="Recipe of the training run (TOML).", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.", show_default=False)],
-    data_dir: Annotated[
-        Path, typer.Option(envvar=_DATA_VARIABLE, help="Folder to which the recipe's data file is relative.")
-    ] = Path(),
-    cache_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder of cached features; 'cache' beside the output by default.", show_default=False),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
-) -> None:
-    """Train a network from a recipe; the run's folder gets the model, its card, history and figures.
-
-    **Example**
-
-    - `matprop train recipes/irnet17-mp.toml --data-dir ../shared/data --output runs/irnet17-mp`
-    """
-    with _clean_errors():
-        from ase_matprop.training.run import train as run
-
-        interactive = sys.stderr.isatty()
-        if not interactive:  # a log file gets a line per epoch where a terminal has a bar
-            logging.getLogger("ase_matprop").setLevel(logging.INFO)
-        with progress("features", transient=False) as advance:
-            try:
-                result = run(
-                    recipe,
-                    data_dir=data_dir,
-                    output=output,
-                    cache_dir=cache_dir,
-                    resume=resume,
-                    device=device,
-                    progress_bar=interactive,
-                    feature_progress=advance,
-                )
-            except KeyboardInterrupt:
-                typer.echo("finished epochs are kept: go on with the same command and --resume", err=True)
-                raise
-        print_card(result.card)
-        typer.echo(f"\nModel folder: {result.model_folder}")
-
-
-@models_app.command("list")
-def models_list() -> None:
-    """List the shipped models with their measured errors."""
-    with _clean_errors():
-        from ase_matprop.models import list_models
-        from ase_matprop.models.registry import read_card
-
-        cards = [read_card(name) for name in list_models()]
-        if not sys.stdout.isatty():
-            typer.echo("name,property,unit,test_mae,test_rows,elements")
-            for card in cards:
-                test = card.errors["test"]
-                typer.echo(f"{card.name},{card.property},{card.unit},{test.mae:.4f},{test.n},{len(card.elements)}")
-            return
-        table = Table("model", "property", "test MAE", "test rows", "elements")
-        for card in cards:
-            test = card.errors["test"]
-            error = f"{test.mae:.4f} {card.unit}"
-            table.add_row(card.name, card.material_property.long_name, error, str(test.n), str(len(card.elements)))
-        console = Console()
-        console.print(table)
-        console.print("matprop models info MODEL shows the card of a model", highlight=False)
-
-
-@models_app.command("info")
-def models_info(
-    model: Annotated[
-        str, typer.Argument(help="Name of a shipped model, or path of a model folder.", show_default=False)
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole card as JSON.")] = False,
-) -> None:
-    """Show the card of a model."""
-    with _clean_errors():
-        from ase_matprop.models.registry import read_card
-
-        card = read_card(model)
-        if as_json:
-            typer.echo(card.model_dump_json(indent=2))
-        else:
-            print_card(card)
-
-
-@models_app.command("verify")
-def models_verify(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(help="Names or model folders; all shipped models by default.", show_default=False),
-    ] = None,
-) -> None:
-    """Check that model folders are complete and unaltered: hash of the weights, shapes, card."""
-    with _clean_errors():
-        from ase_matprop.models import artefact, list_models
-        from ase_matprop.models.registry import find_model
-
-        failed = False
-        for name in models or list_models():
-            try:
-                loaded = artefact.load(find_model(name))
-                typer.echo(f"{name}: ok (sha256 {loaded.card.weights.sha256[:16]})")
-            except (ArtefactError, LookupError) as error:
-                failed = True
-                typer.echo(f"{name}: {error}", err=True)
-        if failed:
-            raise typer.Exit(1)
-
-
-@contextlib.contextmanager
-def _clean_errors() -> Iterator[None]:
-    """Print errors of this package and of the system as one line, without a traceback; exit code 2."""
-    try:
-        yield
-    except BrokenPipeError:  # the reader of the pipe has seen enough
-        raise
-    except (MatPropError, OSError) as error:
-        typer.echo(f"matprop: {error}", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("matprop: interrupted", err=True)
-        raise typer.Exit(130) from None
 
 
 def _check_output(output: Path | None, inputs: Iterable[str]) -> None:
