@@ -19,6 +19,7 @@ class MaterialProperty:
         is_energy: whether an ASE calculator may report it as ``energy``.
         convention: sign convention and reference states.
         classes: for a property that is a class and no number, the names of the classes.
+        minimum: the smallest value that is possible, None for none; predictions below are raised to it.
     """
 
     name: str
@@ -28,6 +29,7 @@ class MaterialProperty:
     is_energy: bool
     convention: str
     classes: tuple[str, ...] = ()
+    minimum: float | None = None
 
 
 _TABLE = (
@@ -47,6 +49,7 @@ _TABLE = (
         per_atom=False,
         is_energy=False,
         convention="Kohn-Sham gap between the highest occupied and the lowest empty band; zero for metals",
+        minimum=0.0,
     ),
     MaterialProperty(
         name="metallicity",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ase_matprop.models import ModelCard, list_models
 from ase_matprop.models.registry import read_card
+from ase_matprop.properties import get_property
 
 PAGE = Path(__file__).with_name("models.md")
 _INTRODUCTION = """# Models
@@ -21,20 +22,21 @@ figure.
 
 def page() -> str:
     cards = [read_card(name) for name in list_models()]
-    columns = ("model", "property", "network", "inputs", "test MAE", "median", "90th percentile", "test rows")
+    columns = ("model", "property", "network", "inputs", "on test rows", "median", "90th percentile", "test rows", "MB")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for card in cards:
-        test = card.errors["test"]
-        network = f"{card.network.n_members} x {card.network.name}"
+        test = card.errors.get("test")
+        size = (list_models()[card.name] / card.weights.file).stat().st_size / 1e6
         cells = (
             f"[{card.name}](#{card.name})",
-            card.material_property.long_name,
-            network,
+            ", ".join(get_property(name).long_name for name in card.properties),
+            f"{card.network.n_members} x {card.network.name}",
             card.descriptor.name,
-            f"{test.mae:.4f} {card.unit}",
-            f"{test.median:.4f}",
-            f"{test.percentile_90:.4f}",
-            str(test.n),
+            card.headline(),
+            f"{test.median:.4f}" if test else "",
+            f"{test.percentile_90:.4f}" if test else "",
+            str(card.training_set.rows["test"]),
+            f"{size:.1f}",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return _INTRODUCTION + "\n".join(lines) + "\n" + "".join(section(card) for card in cards)
@@ -45,22 +47,35 @@ def section(card: ModelCard) -> str:
     settings = ", ".join(f"{key} = {value}" for key, value in card.network.settings.items())
     split = ", ".join(f"{key} {value}" for key, value in training.split.items())
     rows = ", ".join(f"{n} {name}" for name, n in training.rows.items())
+    clipped = "" if card.descriptor.clip is None else f", clipped at +-{card.descriptor.clip:g}"
+    removed = {"outliers, or rows far above the hull, in training and validation": training.outliers_removed}
+    removed |= training.rows_removed
     facts = [
-        f"**Property**: {card.material_property.long_name} in {card.unit}: {card.material_property.convention}.",
+        *(
+            f"**Property**: {entry.long_name}{f' in {entry.unit}' if entry.unit else ''}: {entry.convention}."
+            for entry in map(get_property, card.properties)
+        ),
         f"**Network**: {card.network.n_members} x {card.network.name} ({settings}), "
         f"{card.network.n_parameters:,} parameters in all, stored as {card.weights.dtype}.",
-        f"**Inputs**: {card.descriptor.name}, {card.network.n_inputs} features, clipped at {card.descriptor.clip} "
-        "standard deviations.",
+        f"**Inputs**: {card.descriptor.name}, {card.network.n_inputs} features{clipped}.",
         f"**Data**: {training.name} ({training.licence}); {training.citation}.",
-        f"**Rows**: {rows}; split {split}; {training.outliers_removed} outliers removed from training and validation.",
+        f"**Rows**: {rows}; split {split}.",
+        *(f"**Removed**: {n} rows: {rule}." for rule, n in removed.items() if n),
         f"**Elements** ({len(card.elements)}): {' '.join(card.elements)}.",
         *(f"**Note**: {note}." for note in card.notes),
         *(f"**Left out**: {name}: {reason}." for name, reason in training.rows_without_features.items()),
         "**Cite**: " + "; ".join(card.citation) + ".",
     ]
-    table = [f"| errors in {card.unit} on | rows | MAE | median | 90th percentile | RMSE |", "|---" * 6 + "|"]
+    table: list[str] = []
+    if card.errors:
+        table += [f"| errors in {card.unit} on | rows | MAE | median | 90th percentile | RMSE |", "|---" * 6 + "|"]
     for name, s in card.all_errors().items():
         table.append(f"| {name} | {s.n} | {s.mae:.4f} | {s.median:.4f} | {s.percentile_90:.4f} | {s.rmse:.4f} |")
+    if card.classification:
+        table += ["| quality on | rows | accuracy | balanced accuracy | ROC AUC | log loss |", "|---" * 6 + "|"]
+    for name, q in card.classification.items():
+        area = "" if q.roc_auc is None else f"{q.roc_auc:.4f}"
+        table.append(f"| {name} | {q.n} | {q.accuracy:.4f} | {q.balanced_accuracy:.4f} | {area} | {q.log_loss:.4f} |")
     bullets = "\n".join(f"* {fact}" for fact in facts)
     return f"\n## {card.name}\n\n{card.description}.\n\n{bullets}\n\n" + "\n".join(table) + "\n"
 

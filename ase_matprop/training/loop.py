@@ -122,6 +122,12 @@ class Trainee(pl.LightningModule):
             hidden = self.network.represent(inputs)
         return cast(Tensor, self.network.output(hidden.float()))  # what is predicted is never rounded
 
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch >= self.settings.dropout_until * self.settings.max_epochs:
+            for module in self.network.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = 0.0
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         inputs, targets = batch
         loss, metric = self._errors(self(inputs), targets)

@@ -16,11 +16,13 @@ from ase_matprop.networks import NETWORKS
 from ase_matprop.properties import get_property
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of a recipe; unknown keys are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """The data set.  Files are relative to the data folder that is given when the recipe is run.
 
     ``held_out_file`` has the rows for validation and test where a benchmark comes split.  ``columns`` says under which
@@ -90,7 +92,7 @@ class DataSection(_Section):
         return len(self.classes) or len(self.properties)
 
 
-class SplitSection(_Section):
+class SplitSection(Section):
     """Shares of the rows that are held out.
 
     ``grouped`` keeps all rows of one reduced formula on one side.  With a file of held-out rows, the shares say how
@@ -104,7 +106,7 @@ class SplitSection(_Section):
     seed: int = 0
 
 
-class DescriptorSection(_Section):
+class DescriptorSection(Section):
     """Descriptor and preparation of the features.
 
     ``scaling``: ``"standardize"`` to mean 0 and standard deviation 1 of the training rows, ``"maximum"`` to divide by
@@ -122,7 +124,7 @@ class DescriptorSection(_Section):
         return get_descriptor(value).name
 
 
-class NetworkSection(_Section):
+class NetworkSection(Section):
     """Network by name with its settings, and how many of them form the ensemble.
 
     ``initial_model`` (name or folder) gives the weights from which training starts, for transfer learning: a model of
@@ -142,15 +144,26 @@ class NetworkSection(_Section):
         return value
 
 
-class TrainingSection(_Section):
-    """The training loop.
+class ExclusionSection(Section):
+    """Rows that are not learnt from; test rows always stay.
 
     ``outlier_sigma`` removes training and validation rows whose target is more than so many standard deviations from
     the mean of the training targets (thesis of D. Jha, section 5.2.1), ``hull_cutoff`` training rows that lie more than
-    so many eV/atom above the convex hull of the training rows (SIPFENN, section 2.5); test rows always stay.  A
-    ``weight_decay`` is an l2 penalty with ``adam`` and decoupled with ``adamw``.  The schedule ``warm_up`` raises the
+    so many eV/atom above the convex hull of the training rows (SIPFENN, section 2.5).
+    """
+
+    outlier_sigma: float | None = Field(None, gt=0.0)
+    hull_cutoff: float | None = Field(None, gt=0.0)
+
+
+class TrainingSection(ExclusionSection):
+    """The training loop, and the rows that it leaves out (:class:`ExclusionSection`).
+
+    A ``weight_decay`` is an l2 penalty with ``adam`` and decoupled with ``adamw``.  The schedule ``warm_up`` raises the
     learning rate from a thousandth in two epochs and lowers it along a cosine afterwards (SIPFENN, Figure 2.8).
-    ``precision``: hidden layers in bfloat16 are faster on processors with such instructions; weights stay float32.
+    Dropout works in the first ``dropout_until`` of the epochs: a deep network without normalisation gives other values
+    with it than without, and needs the remaining epochs to get used to that.  ``precision``: hidden layers in bfloat16
+    are faster on processors with such instructions; weights stay float32.
     """
 
     loss: Literal["mae", "mse", "huber", "cross_entropy"] = "mae"
@@ -161,15 +174,14 @@ class TrainingSection(_Section):
     batch_size: int = Field(256, ge=2)
     max_epochs: int = Field(80, ge=1)
     early_stopping_patience: int | None = Field(None, ge=1)
+    dropout_until: float = Field(1.0, ge=0.0, le=1.0)
     weight_average_decay: float | None = Field(None, gt=0.0, lt=1.0)
     gradient_clip: float | None = Field(5.0, gt=0.0)
-    outlier_sigma: float | None = Field(None, gt=0.0)
-    hull_cutoff: float | None = Field(None, gt=0.0)
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
 
 
-class OutputSection(_Section):
+class OutputSection(Section):
     """What the finished model says of itself, and the precision of its stored weights."""
 
     description: str
@@ -178,30 +190,23 @@ class OutputSection(_Section):
     precision: Literal["float16", "float32"] = "float16"
 
 
-class Recipe(_Section):
-    """A training run."""
+class DataRecipe(Section):
+    """What networks and baselines have in common: rows, split and features, hence the test rows."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     data: DataSection
     split: SplitSection = SplitSection()
     descriptor: DescriptorSection = DescriptorSection()
-    network: NetworkSection
-    training: TrainingSection = TrainingSection()
-    output: OutputSection
+    training: ExclusionSection = ExclusionSection()
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if bool(self.data.classes) != (self.training.loss == "cross_entropy"):
-            kind = "a class" if self.data.classes else "a number"
-            raise ValueError(
-                f"training.loss: {self.training.loss!r} does not suit {self.data.property}, which is {kind}"
-            )
+    def _hull_of_formation_energies(self) -> Self:
         if self.training.hull_cutoff is not None and self.data.property != "formation_energy_per_atom":
             raise ValueError("training.hull_cutoff: needs the property 'formation_energy_per_atom'")
         return self
 
     @classmethod
-    def read(cls, path: Path) -> Recipe:
+    def read(cls, path: Path) -> Self:
         """Read a recipe.
 
         Raises:
@@ -220,3 +225,20 @@ class Recipe(_Section):
             raise RecipeError(f"the recipe {path} cannot be used: {describe_validation(error)}") from None
         except UnknownNameError as error:
             raise RecipeError(f"the recipe {path} cannot be used: {error}") from None
+
+
+class Recipe(DataRecipe):
+    """A training run."""
+
+    network: NetworkSection
+    training: TrainingSection = TrainingSection()
+    output: OutputSection
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if bool(self.data.classes) != (self.training.loss == "cross_entropy"):
+            kind = "a class" if self.data.classes else "a number"
+            raise ValueError(
+                f"training.loss: {self.training.loss!r} does not suit {self.data.property}, which is {kind}"
+            )
+        return self
