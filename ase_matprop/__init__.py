@@ -6,6 +6,7 @@
     atoms.get_potential_energy()                                  # eV per cell
 
     load_model("irnet17-mp").predict([atoms, structure]).to_frame()
+    load_model("elemnet-mp").predict(["NaCl", "Fe2O3"]).to_frame()
     predict("runs/*/POSCAR", model="irnet17-mp").to_frame()
 
 The public names load what they need at first use: ``import ase_matprop`` imports neither torch nor pymatgen.
@@ -17,29 +18,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ase_matprop.calculators import IRNet, MatProp
+    from ase_matprop.calculators import SIPFENN, ElemNet, IRNet, MatProp
     from ase_matprop.errors import MatPropError
-    from ase_matprop.models import Predictions, list_models, load_model, predict
+    from ase_matprop.models import Predictions as Predictions
+    from ase_matprop.models import list_models, load_model, predict
     from ase_matprop.structures import read_structures
 
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "ElemNet": "ase_matprop.calculators",
     "IRNet": "ase_matprop.calculators",
     "MatProp": "ase_matprop.calculators",
     "MatPropError": "ase_matprop.errors",
     "Predictions": "ase_matprop.models",
+    "SIPFENN": "ase_matprop.calculators",
     "list_models": "ase_matprop.models",
     "load_model": "ase_matprop.models",
     "predict": "ase_matprop.models",
     "read_structures": "ase_matprop.structures",
 }
 
+#: ``Predictions`` is there besides, for annotations; nobody makes one by hand
 __all__ = [
+    "SIPFENN",
+    "ElemNet",
     "IRNet",
     "MatProp",
     "MatPropError",
-    "Predictions",
     "list_models",
     "load_model",
     "predict",

@@ -16,12 +16,13 @@ try:
     from ase._4.plugins.plugin import CalculatorPlugin
 
     __ase_plugins__ = {
-        CalculatorPlugin(
-            name,
-            citation="doi:10.1038/s41598-021-83193-1",
-            implementation=f"ase_matprop.calculators.{class_name}",
+        CalculatorPlugin(name, citation=citation, implementation=f"ase_matprop.calculators.{class_name}")
+        for name, class_name, citation in (
+            ("matprop", "MatProp", "doi:10.1038/s41598-021-83193-1"),
+            ("irnet", "IRNet", "doi:10.1038/s41598-021-83193-1"),
+            ("sipfenn", "SIPFENN", "doi:10.1016/j.commatsci.2022.111254"),
+            ("elemnet", "ElemNet", "doi:10.1038/s41598-018-35934-y"),
         )
-        for name, class_name in (("matprop", "MatProp"), ("irnet", "IRNet"))
     }
 except Exception:  # whatever changed in ASE's private part must not break ASE for the user
     logging.getLogger(__name__).debug("ASE's plugin classes are not as expected", exc_info=True)

@@ -14,6 +14,7 @@ from ase.data import atomic_numbers
 
 from ase_matprop.errors import MatPropError, StructureError, UnknownElementError
 from ase_matprop.models import DEFAULT_MODEL, Predictions, Predictor, load_model
+from ase_matprop.models.predictor import Progress
 from ase_matprop.models.registry import read_card
 
 
@@ -22,11 +23,14 @@ class MatProp(Calculator):
 
     ``energy`` is the predicted energy per atom (for the default model the formation energy) times the number of atoms,
     in eV per cell; ``free_energy`` equals ``energy``.  A network on descriptors has no forces: asking for them raises
-    ASE's ``PropertyNotImplementedError``.  A model whose property is no energy declares no ASE
-    property; call :meth:`calculate` and read :attr:`predictions`.
+    ASE's ``PropertyNotImplementedError``.  Of a model of several properties the first one is the energy, if it is one;
+    a model whose first property is no energy declares no ASE property: call :meth:`calculate` and read
+    :attr:`predictions`.
+
+    A model that needs nothing but the composition takes any atoms, also without a cell; others need a crystal.
 
     Args:
-        model: name of a shipped model, or path of a model folder.
+        model: name of a shipped model, or path of a model folder; :attr:`default_model` if not given.
         device: torch device on which the network is evaluated.
         reference_energies: energy per atom of each element's reference state in eV.  If given, the energy of the
             elements in the cell is added, so that ``energy`` is a total energy on the scale of the references.
@@ -44,19 +48,25 @@ class MatProp(Calculator):
     name = "matprop"
     ignored_changes: ClassVar[set[str]] = {"initial_magmoms", "initial_charges"}
 
+    #: model that is taken if none is given
+    default_model: ClassVar[str] = DEFAULT_MODEL
     #: networks that the class accepts; None for all
     networks: ClassVar[frozenset[str] | None] = None
 
     def __init__(
         self,
-        model: str | os.PathLike[str] = DEFAULT_MODEL,
+        model: str | os.PathLike[str] | None = None,
         device: str = "cpu",
         reference_energies: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         self.predictions: Predictions | None = None
         self._predictor: Predictor | None = None
-        parameters = {"model": model, "device": device, "reference_energies": reference_energies}
+        parameters = {
+            "model": self.default_model if model is None else model,
+            "device": device,
+            "reference_energies": reference_energies,
+        }
         super().__init__(**parameters, **kwargs)
 
     def set(self, **kwargs: Any) -> dict[str, Any]:
@@ -101,6 +111,21 @@ class MatProp(Calculator):
             self._predictor = load_model(self.parameters["model"], device=self.parameters["device"])
         return self._predictor
 
+    def predict(
+        self,
+        inputs: Any,
+        *,
+        batch_size: int | None = None,
+        n_jobs: int = 1,
+        progress: Progress | None = None,
+    ) -> Predictions:
+        """Predict for many inputs at once, formulas included where the model does not need the structure.
+
+        As :meth:`ase_matprop.models.Predictor.predict`: one row per input, values as the model gives them (per atom,
+        without reference energies).  The calculator's results stay as they are.
+        """
+        return self.predictor.predict(inputs, batch_size=batch_size, n_jobs=n_jobs, progress=progress)
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -118,7 +143,8 @@ class MatProp(Calculator):
         predictions = self.predictor.predict([self.atoms])
         (error,) = predictions.errors
         if error is not None:
-            raise (UnknownElementError if self.predictor.unknown_elements(self.atoms) else StructureError)(error)
+            unknown = self.predictor.unknown_elements(self.atoms.numbers)
+            raise (UnknownElementError if unknown else StructureError)(error)
         self.predictions = predictions
         card = self.predictor.card
         if card.material_property.is_energy:
@@ -143,13 +169,39 @@ class MatProp(Calculator):
 
 
 class IRNet(MatProp):
-    """Calculator for IRNet, SRNet and plain networks on feature vectors.
+    """Calculator for IRNet, SRNet and plain networks on feature vectors; everything else as for :class:`MatProp`.
 
     D. Jha et al., Sci. Rep. 11, 4244 (2021), doi:10.1038/s41598-021-83193-1.
     """
 
     name = "irnet"
-    networks = frozenset({"irnet"})
+    default_model = "irnet17-mp"
+    networks = frozenset({"irnet", "srnet", "plain"})
+
+
+class SIPFENN(MatProp):
+    """Calculator for the networks NN9, NN20 and NN24 of SIPFENN; everything else as for :class:`MatProp`.
+
+    A. M. Krajewski et al., Comput. Mater. Sci. 208, 111254 (2022), doi:10.1016/j.commatsci.2022.111254.
+    """
+
+    name = "sipfenn"
+    default_model = "nn24-mp"
+    networks = frozenset({"nn9", "nn20", "nn24"})
+
+
+class ElemNet(MatProp):
+    """Calculator for ElemNet, which sees nothing but the element fractions; everything else as for :class:`MatProp`.
+
+    All polymorphs have the same energy per atom.  Formulas need no atoms:
+    ``ElemNet().predict(["NaCl", Composition("Fe2O3"), atoms])``.
+
+    D. Jha et al., Sci. Rep. 8, 17593 (2018), doi:10.1038/s41598-018-35934-y.
+    """
+
+    name = "elemnet"
+    default_model = "elemnet-mp"
+    networks = frozenset({"elemnet"})
 
 
 def _check_references(references: Mapping[str, float]) -> dict[str, float]:

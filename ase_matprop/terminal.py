@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import typer
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from ase_matprop.errors import MatPropError
-from ase_matprop.properties import PROPERTIES
+from ase_matprop.properties import PROPERTIES, get_property
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,10 +31,11 @@ def print_card(card: ModelCard) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     facts = Table.grid(padding=(0, 2))
     rows = card.training_set.rows
-    entry = card.material_property
     facts.add_row("model", card.name)
     facts.add_row("", escape(card.description))
-    facts.add_row("property", f"{entry.name} in {card.unit}; {entry.convention}")
+    for name in card.properties:
+        each = get_property(name)
+        facts.add_row("property", f"{name}{f' in {each.unit}' if each.unit else ''}; {each.convention}")
     settings = ", ".join(f"{key}={value}" for key, value in card.network.settings.items())
     network = f"{card.network.n_members} x {card.network.name} ({settings}), {card.network.n_parameters:,} parameters"
     facts.add_row("network", network)
@@ -51,13 +52,23 @@ def print_card(card: ModelCard) -> None:
         facts.add_row("cite", escape(citation))
     facts.add_row("weights", f"{card.weights.dtype}, sha256 {card.weights.sha256[:16]}..., made {card.created}")
     console.print(facts)
-    errors = Table(
-        "errors on", "rows", "MAE", "median", "90th percentile", "RMSE", title=f"absolute errors in {card.unit}"
-    )
-    for name, summary in card.all_errors().items():
-        values = (summary.mae, summary.median, summary.percentile_90, summary.rmse)
-        errors.add_row(name, str(summary.n), *(f"{value:.4f}" for value in values))
-    console.print(errors)
+    if card.errors:
+        columns = ("errors on", "rows", "MAE", "median", "90th percentile", "RMSE")
+        errors = Table(*columns, title=f"absolute errors in {card.unit}")
+        for name, summary in card.all_errors().items():
+            values = (summary.mae, summary.median, summary.percentile_90, summary.rmse)
+            errors.add_row(name, str(summary.n), *(f"{value:.4f}" for value in values))
+        console.print(errors)
+    if card.classification:
+        quality = Table("quality on", "rows", "accuracy", "balanced accuracy", "ROC AUC", "log loss")
+        for name, measured in card.classification.items():
+            area = "" if measured.roc_auc is None else f"{measured.roc_auc:.4f}"
+            numbers = (measured.accuracy, measured.balanced_accuracy, area, measured.log_loss)
+            cells = (number if isinstance(number, str) else f"{number:.4f}" for number in numbers)
+            quality.add_row(name, str(measured.n), *cells)
+        console.print(quality)
+    if not card.headline():
+        console.print("no error of this model was measured by ase_matprop")
 
 
 @contextlib.contextmanager
@@ -95,6 +106,8 @@ def progress(label: str, *, transient: bool = True) -> Iterator[Callable[[int, i
         bar.update(task, completed=done)
         if total is not None:
             bar.update(task, total=total)
+        if bar.finished and bar.live.is_started:
+            bar.stop()
 
     try:
         yield advance
@@ -105,15 +118,23 @@ def progress(label: str, *, transient: bool = True) -> Iterator[Callable[[int, i
 
 def show_predictions(frame: pd.DataFrame) -> None:
     """Print a table of :meth:`ase_matprop.models.Predictions.to_frame`."""
-    name = next(name for name in PROPERTIES if name in frame)
-    table = Table("structure", "formula", "atoms", f"{PROPERTIES[name].long_name} ({frame['unit'].iloc[0]})", "spread")
+    import pandas as pd
+
+    names = [name for name in PROPERTIES if name in frame]
+    classes = [column for column in frame if str(column).startswith("probability of ")]
+    headers = [PROPERTIES[name].long_name for name in names]
+    units = [frame[column].iloc[0] for name in names for column in ("unit", f"{name} unit") if column in frame]
+    headers = [f"{header} ({unit})" if unit else header for header, unit in zip_longest(headers, units)][: len(names)]
+    spread = ["spread"] if "spread" in frame and frame["spread"].notna().any() else []
+    table = Table("input", "formula", "atoms", *headers, *map(str, classes), *spread)
     table.columns[0].overflow = "fold"
     for label, row in zip(_short_names(frame["name"]), frame.to_dict("records"), strict=True):
         if row["error"] is not None:
-            table.add_row(escape(label), row["formula"], "", "[red]failed[/red]", "")
+            table.add_row(escape(label), row["formula"], "", "[red]failed[/red]")
             continue
-        spread = "" if math.isnan(row["spread"]) else f"{row['spread']:.4f}"
-        table.add_row(escape(label), row["formula"], str(row["n_atoms"]), f"{row[name]:.4f}", spread)
+        n_atoms = "" if pd.isna(row["n_atoms"]) else str(row["n_atoms"])
+        cells = (row[column] for column in (*names, *classes, *spread))
+        table.add_row(escape(label), row["formula"], n_atoms, *(c if isinstance(c, str) else f"{c:.4f}" for c in cells))
     console = Console()
     console.print(table)
     console.print(f"model {frame['model'].iloc[0]}", highlight=False)

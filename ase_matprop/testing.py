@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,10 +14,10 @@ from ase.calculators.calculator import BaseCalculator
 def check_calculator(calculator: BaseCalculator, structures: Sequence[Atoms], *, tolerance: float = 1e-3) -> None:
     """Check that a calculator leaves its inputs alone and gives what symmetry asks for.
 
-    For each structure: inputs are not changed; the same input gives the same energy; ``free_energy`` equals
-    ``energy``; the energy is a finite Python float, and the same after a translation, a permutation of the atoms, a
-    shift of an atom by a lattice vector and a change of lattice vectors; the energy of a supercell is that of the cell
-    times its multiplicity.
+    For each structure: inputs are not changed, nor what is written on them; the same input gives the same energy;
+    ``free_energy`` equals ``energy``; the energy is a finite Python float, and the same after a translation, a
+    permutation of the atoms, a shift of an atom by a lattice vector and a change of lattice vectors; the energy of a
+    supercell is that of the cell times its multiplicity.
 
     Args:
         calculator: a calculator that can evaluate the structures.
@@ -26,13 +27,16 @@ def check_calculator(calculator: BaseCalculator, structures: Sequence[Atoms], *,
     Raises:
         AssertionError: naming the structure and the check that failed.
     """
+    assert "energy" in calculator.implemented_properties, f"{calculator} has no energy"
     for structure in structures:
         atoms = structure.copy()
         atoms.calc = calculator
-        before = atoms.copy()
+        before, info, arrays = atoms.copy(), copy.deepcopy(atoms.info), set(atoms.arrays)
         energy = atoms.get_potential_energy()
         name = atoms.get_chemical_formula()
-        assert atoms == before, f"{name}: the calculator changed its input"
+        assert atoms == before and atoms.info == info and set(atoms.arrays) == arrays, (
+            f"{name}: the calculator changed its input"
+        )
         assert type(energy) is float and np.isfinite(energy), f"{name}: the energy is {energy!r}, not a finite float"
         assert calculator.get_property("free_energy", atoms) == energy, f"{name}: free_energy differs from energy"
         calculator.reset()  # type: ignore[attr-defined]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,49 +122,89 @@ def crystals_for_comparison() -> dict[str, Atoms]:
     return result
 
 
-@pytest.fixture(scope="session")
-def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder with an untrained network of two members on element fractions; its numbers mean nothing."""
+def untrained_model(
+    folder: Path,
+    *,
+    descriptor: str = "fractions",
+    properties: Sequence[str] = ("formation_energy_per_atom",),
+    network: str = "irnet",
+    settings: Mapping[str, Any] | None = None,
+    n_members: int = 2,
+    elements: Sequence[str] = ("O", "Na", "Mg", "Cl", "Fe"),
+) -> Path:
+    """Write a model folder with an untrained network; its numbers mean nothing.  The folder's name is the model's."""
     import torch
 
     from ase_matprop.descriptors.registry import get_descriptor
     from ase_matprop.models import artefact, card
     from ase_matprop.networks import build_network
     from ase_matprop.networks.ensemble import Ensemble
+    from ase_matprop.properties import get_property
 
-    descriptor = get_descriptor("fractions")
-    settings = {"stacks": [[16, 2], [8, 1]]}
+    labels = list(get_descriptor(descriptor).labels)
+    settings = {"stacks": [[16, 2], [8, 1]]} if settings is None else settings
+    first = get_property(properties[0])
+    n_outputs = len(first.classes) or len(properties)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        network = Ensemble(build_network("irnet", len(descriptor.labels), 1, settings) for _ in range(2))
-    n_parameters = sum(parameter.numel() for parameter in network.parameters())
-    folder = tmp_path_factory.mktemp("models") / "small"
-    size = len(descriptor.labels)
+        ensemble = Ensemble(build_network(network, len(labels), n_outputs, settings) for _ in range(n_members))
     artefact.save(
         folder,
         card.ModelCard(
-            name="small",
+            name=folder.name,
             description="untrained",
-            property="formation_energy_per_atom",
-            unit="eV/atom",
-            per_atom=True,
+            property=first.name,
+            further_properties=list(properties[1:]),
+            unit=first.unit,
+            per_atom=first.per_atom,
             network=card.NetworkSpec(
-                name="irnet", settings=settings, n_inputs=size, n_members=2, n_parameters=n_parameters
+                name=network,
+                settings=dict(settings),
+                n_inputs=len(labels),
+                n_outputs=n_outputs,
+                n_members=n_members,
+                n_parameters=sum(parameter.numel() for parameter in ensemble.parameters()),
             ),
             descriptor=card.DescriptorSpec(
-                name="fractions", version=descriptor.version, labels=list(descriptor.labels), clip=8.0
+                name=descriptor, version=get_descriptor(descriptor).version, labels=labels, clip=8.0
             ),
-            elements=["O", "Na", "Mg", "Cl", "Fe"],
+            elements=list(elements),
             training_set=card.TrainingSet(name="none", licence="", citation="", source="", rows={}, split={}),
             errors={"test": card.ErrorSummary(n=1, mae=1.0, median=1.0, percentile_90=1.0, rmse=1.0)},
-            citation=[],
+            citation=["nobody"],
             recipe={},
             code_version="0",
             created="2026-01-01",
             weights=card.WeightsSpec(sha256="", dtype="float32"),
         ),
-        network.eval(),
-        artefact.Scaler(np.zeros(size), np.full(size, 0.3), 8.0),
-        artefact.TargetTransform(np.array([-1.5]), np.array([1.2])),
+        ensemble.eval(),
+        artefact.Scaler(np.zeros(len(labels)), np.full(len(labels), 0.3), 8.0),
+        artefact.TargetTransform(np.full(n_outputs, -1.5), np.full(n_outputs, 1.2)),
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two members that predict a formation energy from element fractions."""
+    return untrained_model(tmp_path_factory.mktemp("models") / "small")
+
+
+@pytest.fixture(scope="session")
+def structure_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that predicts a formation energy, and needs the structure."""
+    return untrained_model(tmp_path_factory.mktemp("models") / "structural", descriptor="structure", n_members=1)
+
+
+@pytest.fixture(scope="session")
+def two_property_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two members that predict a formation energy and a band gap from element fractions."""
+    return untrained_model(
+        tmp_path_factory.mktemp("models") / "two-properties", properties=("formation_energy_per_atom", "band_gap")
+    )
+
+
+@pytest.fixture(scope="session")
+def classifier_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two members that tell metals from non-metals by element fractions."""
+    return untrained_model(tmp_path_factory.mktemp("models") / "classifier", properties=("metallicity",))

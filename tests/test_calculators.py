@@ -8,6 +8,7 @@ import multiprocessing
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ase import Atoms
@@ -15,10 +16,13 @@ from ase.build import bulk
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.db import connect
 from ase.io import Trajectory, read
+from pymatgen.core import Composition
 
-from ase_matprop import IRNet, MatProp, load_model
+from ase_matprop import SIPFENN, ElemNet, IRNet, MatProp, list_models, load_model
 from ase_matprop.errors import ArtefactError, MatPropError, StructureError, UnknownElementError, UnknownNameError
+from ase_matprop.networks import NETWORKS
 from ase_matprop.testing import check_calculator
+from tests.conftest import untrained_model
 
 
 @pytest.fixture
@@ -102,16 +106,30 @@ def test_reference_energies_are_added(atoms: Atoms, small_model: Path) -> None:
         MatProp(small_model, reference_energies={"Xx": 1.0})
 
 
-def test_bad_input_raises(atoms: Atoms) -> None:
-    atoms.pbc = False
-    with pytest.raises(StructureError):
-        atoms.get_potential_energy()
-    copper = bulk("Cu")
-    copper.calc = atoms.calc
-    with pytest.raises(UnknownElementError, match="never saw Cu"):
-        copper.get_potential_energy()
-    atoms.pbc = True
-    assert isinstance(atoms.get_potential_energy(), float)
+@pytest.mark.parametrize("fixture", ["small_model", "structure_model"])
+def test_bad_input_raises(fixture: str, request: pytest.FixtureRequest) -> None:
+    calculator = MatProp(request.getfixturevalue(fixture))
+    for wrong, error, message in (
+        (Atoms(), StructureError, "no atoms|no element"),
+        (bulk("Cu"), UnknownElementError, "never saw Cu"),
+        (Atoms("X", cell=[3, 3, 3], pbc=True), UnknownElementError, "placeholder|no element"),
+    ):
+        wrong.calc = calculator
+        with pytest.raises(error, match=message):
+            wrong.get_potential_energy()
+    sound = bulk("NaCl", "rocksalt", 5.64)
+    sound.calc = calculator
+    assert isinstance(sound.get_potential_energy(), float)
+
+
+def test_only_a_model_of_structures_needs_a_crystal(structure_model: Path, small_model: Path) -> None:
+    for pair in (Atoms("NaCl", [[0, 0, 0], [0, 0, 2.4]]), Atoms("NaCl", [[0, 0, 0], [0, 0, 2.4]], cell=[9, 9, 9])):
+        pair.calc = MatProp(structure_model)
+        with pytest.raises(StructureError, match="no cell|not periodic"):
+            pair.get_potential_energy()
+        crystal = bulk("NaCl", "rocksalt", 5.64)
+        crystal.calc = pair.calc = MatProp(small_model)
+        assert pair.get_potential_energy() == crystal.get_potential_energy()
 
 
 def test_a_failure_leaves_no_result_of_another_structure(atoms: Atoms) -> None:
@@ -148,11 +166,70 @@ def test_bad_arguments(small_model: Path, tmp_path: Path) -> None:
         MatProp(small_model, modle="x")
 
 
-def test_family_class(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert IRNet(small_model).implemented_properties == ["energy", "free_energy"]
-    monkeypatch.setattr(IRNet, "networks", frozenset({"schnet"}))
-    with pytest.raises(MatPropError, match="use MatProp"):
-        IRNet(small_model)
+FAMILIES = {
+    IRNet: {"irnet": {"stacks": [[4, 1]]}, "srnet": {"stacks": [[4, 1]]}, "plain": {"stacks": [[4, 1]]}},
+    SIPFENN: {name: {"width_factor": 0.002} for name in ("nn9", "nn20", "nn24")},
+    ElemNet: {"elemnet": {}},
+}
+
+
+@pytest.mark.parametrize(("network", "settings"), [item for each in FAMILIES.values() for item in each.items()])
+def test_families_take_their_networks_only(network: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    folder = untrained_model(tmp_path / network, network=network, settings=settings, n_members=1)
+    for family, networks in FAMILIES.items():
+        if network in networks:
+            calculator = family(folder)
+            assert calculator.implemented_properties == ["energy", "free_energy"]
+            assert calculator.todict()["model"] == str(folder)
+            check_calculator(calculator, [bulk("NaCl", "rocksalt", 5.64), bulk("Fe")], tolerance=1e-5)
+        else:
+            with pytest.raises(MatPropError, match=f"network of the kind '{network}'.*use MatProp"):
+                family(folder)
+
+
+def test_every_network_has_a_family() -> None:
+    assert {name for family in FAMILIES for name in family.networks} == set(NETWORKS)
+
+
+@pytest.mark.parametrize("family", [MatProp, *FAMILIES])
+def test_default_models(family: type[MatProp]) -> None:
+    if family.default_model not in list_models():
+        pytest.skip(f"{family.default_model} is not shipped yet")
+    calculator = family()
+    assert calculator.parameters["model"] == family.default_model
+    check_calculator(
+        calculator, [bulk("NaCl", "rocksalt", 5.64), bulk("Fe"), bulk("MgO", "rocksalt", 4.21, cubic=True)],
+        tolerance=2e-3,
+    )  # fmt: skip
+
+
+def test_predict_takes_formulas(atoms: Atoms) -> None:
+    energy = atoms.get_potential_energy()
+    before = atoms.calc.predictions
+    result = atoms.calc.predict(["NaCl", Composition("Fe2O3"), atoms, "Xx2"])
+    assert result.formulas == ["NaCl", "Fe2O3", "Na2Cl2", ""] and result.n_failed == 1
+    assert result.values[0] == pytest.approx(energy / 4, abs=1e-6) == pytest.approx(result.values[2], abs=1e-6)
+    assert result.n_atoms.tolist() == [0, 0, 4, 0]
+    assert atoms.calc.predictions is before and atoms.calc.results["energy"] == energy
+
+
+def test_energy_of_a_model_of_several_properties(two_property_model: Path) -> None:
+    nacl = bulk("NaCl", "rocksalt", 5.64)
+    nacl.calc = MatProp(two_property_model)
+    predictions = load_model(two_property_model).predict([nacl])
+    assert nacl.get_potential_energy() == pytest.approx(2 * predictions.values[0])
+    assert set(nacl.calc.results) == {"energy", "free_energy"}
+    assert nacl.calc.predictions["band_gap"].values == pytest.approx(predictions["band_gap"].values)
+
+
+def test_a_class_is_no_property_of_ase(classifier_model: Path) -> None:
+    nacl = bulk("NaCl", "rocksalt", 5.64)
+    nacl.calc = MatProp(classifier_model)
+    assert nacl.calc.implemented_properties == []
+    with pytest.raises(PropertyNotImplementedError):
+        nacl.get_potential_energy()
+    nacl.calc.calculate(nacl)
+    assert nacl.calc.results == {} and nacl.calc.predictions.labels[0] in {"metal", "non-metal"}
 
 
 def test_copies_and_pickles(atoms: Atoms) -> None:
@@ -198,8 +275,9 @@ def test_ase_knows_the_plugin() -> None:
 
     (entry,) = [e for e in entry_points(group="ase.plugins") if e.name == "ase_matprop"]
     module = entry.load()
-    (plugin,) = [p for p in module.__ase_plugins__ if p.name == "matprop"]
-    assert plugin.implementation is MatProp
+    found = {plugin.name: plugin.implementation for plugin in module.__ase_plugins__}
+    assert found == {family.name: family for family in (MatProp, IRNet, SIPFENN, ElemNet)}
+    assert all("doi" in plugin.citation for plugin in module.__ase_plugins__)
 
 
 def test_references_for_a_model_that_predicts_no_energy(small_model: Path, tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
+from ase_matprop import load_model, networks
 from ase_matprop.models import list_models
 from ase_matprop.models.registry import read_card
+from ase_matprop.networks import NETWORKS
+from ase_matprop.training.run import train
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +29,8 @@ def test_readme_quotes_the_measured_errors() -> None:
     readme = (ROOT / "README.md").read_text()
     for name in list_models():
         card = read_card(name)
-        assert f"`{name}`" in readme and f"{card.errors['test'].mae:.4f}" in readme
+        measured = card.classification["test"].accuracy if card.classification else card.errors["test"].mae
+        assert f"`{name}`" in readme and f"{measured:.4f}" in readme
 
 
 def test_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,4 +39,27 @@ def test_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
-    assert len(blocks) == 2 and names["result"].n_failed == 0
+    assert len(blocks) == 3 and names["result"].n_failed == 0
+
+
+def test_adding_a_network_works_as_it_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's class, registered as the page says, is trained by the page's recipe, on a table of our own."""
+    page = (ROOT / "docs" / "adding-a-network.md").read_text()
+    monkeypatch.setattr("ase_matprop.networks.NETWORKS", dict(NETWORKS))
+    monkeypatch.setattr("ase_matprop.training.recipe.NETWORKS", networks.NETWORKS)
+    names: dict[str, object] = {"__name__": "highway"}
+    for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(compile(block, "adding-a-network.md", "exec"), names)
+    (recipe,) = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "a.toml").write_text(recipe.replace("max_epochs = 40", "max_epochs = 2\nbatch_size = 8"))
+    data = tmp_path / "compositions"
+    data.mkdir()
+    for part, anions in (("train", "FO"), ("val", "S")):
+        lines = [f"Mg{m}{x}{n},{-n / (m + n)}" for x in anions for m in range(1, 6) for n in range(1, 8)]
+        text = "\n".join(["formula,formation_energy_per_atom", *lines])
+        (data / f"mp_formation_energy_{part}.csv.gz").write_bytes(gzip.compress(text.encode()))
+    result = train(tmp_path / "a.toml", data_dir=tmp_path, output=tmp_path / "run", progress_bar=False)
+    assert result.card.network.settings == {"width": 128, "depth": 6}
+    predictor = load_model(result.model_folder)
+    assert predictor.represent(["MgO"], layer=2)[0].shape == (1, 128)
+    assert predictor.predict(["MgO", "MgS"]).n_failed == 1  # the training rows have no sulphur

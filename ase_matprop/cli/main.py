@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import ase_matprop
-from ase_matprop.cli import models, training
+from ase_matprop.cli import exchange, models, training
 from ase_matprop.errors import MatPropError
 from ase_matprop.table_files import FLOAT_FORMAT, TableFile
 from ase_matprop.terminal import clean_errors, progress, show_features, show_predictions
@@ -21,7 +21,10 @@ from ase_matprop.terminal import clean_errors, progress, show_features, show_pre
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ase_matprop.compositions import CompositionEntry
     from ase_matprop.structures import StructureEntry
+
+    Entry = StructureEntry | CompositionEntry
 
 app = typer.Typer(
     help="Predict properties of crystals with neural networks.",
@@ -30,13 +33,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+exchange.register(models.app)
 app.add_typer(models.app, name="models")
 training.register(app)
 
+_FEATURES_AT_ONCE = 256
+_SHOWN_FAILURES = 100  # the table has all
 _SHOWN_ROWS = 50  # of a table on a terminal; the file of --output has all
 
 Inputs = Annotated[
-    list[str], typer.Argument(help="Structure files, folders or quoted glob patterns.", show_default=False)
+    list[str],
+    typer.Argument(
+        help="Structure files, folders or quoted glob patterns; formulas, or CSV tables with a column 'formula', where "
+        "the composition is enough.",
+        show_default=False,
+    ),
 ]
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Name of a shipped model, or path of a model folder.")]
 OutputOption = Annotated[
@@ -44,7 +55,14 @@ OutputOption = Annotated[
     typer.Option("--output", "-o", help="File to write, ending in .csv, .json or .parquet.", show_default=False),
 ]
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", help="Processes for the descriptor; -1 for one per core.")]
-BatchOption = Annotated[int, typer.Option(help="Structures held and evaluated together.", min=1)]
+BatchOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Inputs held and evaluated together: 256 structures or 16384 compositions by default.",
+        min=1,
+        show_default=False,
+    ),
+]
 
 
 def _version(value: bool) -> None:
@@ -72,23 +90,24 @@ def predict(
     output: OutputOption = None,
     jobs: JobsOption = 1,
     device: Annotated[str, typer.Option(help="Torch device of the network, such as cpu or cuda.")] = "cpu",
-    batch_size: BatchOption = 256,
+    batch_size: BatchOption = None,
     unit: Annotated[
         str | None, typer.Option(help="Unit of the values, such as meV/atom or kJ/mol-atom.", show_default=False)
     ] = None,
 ) -> None:
-    """Predict a property of every structure in files and folders.
+    """Predict a property of every structure in files and folders, or of formulas.
 
     **Examples**
 
     - `matprop predict POSCAR other.cif folder/`
     - `matprop predict "runs/*/CONTCAR" --output energies.csv --jobs 2`
+    - `matprop predict Fe2O3 "Ca3(PO4)2" --model elemnet-mp`
+    - `matprop predict candidates.csv --model elemnet-mp --output energies.csv`
 
     On a terminal the result is a table, in a pipe it is CSV.  Exit code 1: at least one input failed.
     """
     with clean_errors():
         from ase_matprop.models import load_model
-        from ase_matprop.structures import iter_structures
         from ase_matprop.units import conversion_factor
 
         _check_output(output, inputs)
@@ -96,11 +115,12 @@ def predict(
         if unit is not None:
             conversion_factor(predictor.card.unit, unit)  # a wrong unit is an error before anything is computed
 
-        def blocks(entries: Iterable[StructureEntry]) -> Iterator[pd.DataFrame]:
+        def blocks(entries: Iterable[Entry]) -> Iterator[pd.DataFrame]:
             for part in predictor.iter_batches(entries, batch_size=batch_size, n_jobs=jobs):
                 yield (part.to_unit(unit) if unit else part).to_frame()
 
-        _finish(_write(iter_structures(inputs), blocks, output, show=show_predictions))
+        entries = _entries(inputs, needs_structure=predictor.needs_structure)
+        _finish(_write(entries, blocks, output, show=show_predictions))
 
 
 @app.command()
@@ -112,38 +132,50 @@ def featurize(
     ] = "ward2017",
     output: OutputOption = None,
     jobs: JobsOption = 1,
-    batch_size: BatchOption = 256,
+    batch_size: BatchOption = None,
 ) -> None:
-    """Compute a descriptor of every structure in files and folders.
+    """Compute a descriptor of every structure in files and folders, or of formulas.
 
-    **Example**
+    **Examples**
 
     - `matprop featurize folder/ --descriptor ward2017 --output features.parquet`
+    - `matprop featurize Fe2O3 NaCl --descriptor composition`
     """
     with clean_errors():
         from ase_matprop.descriptors.registry import get_descriptor
-        from ase_matprop.structures import iter_structures
 
         _check_output(output, inputs)
         chosen = get_descriptor(descriptor)
+        size = batch_size or _FEATURES_AT_ONCE
 
-        def block(batch: list[StructureEntry]) -> pd.DataFrame:
+        def block(batch: list[Entry]) -> pd.DataFrame:
             import pandas as pd
 
             features, errors = chosen.compute_sound(
-                [entry.atoms for entry in batch], [entry.error for entry in batch], n_jobs=jobs
+                [entry.item for entry in batch], [entry.error for entry in batch], n_jobs=jobs
             )
             frame = pd.DataFrame(features, columns=list(chosen.labels))
             frame.insert(0, "name", [entry.name for entry in batch])
             frame["error"] = pd.Series(errors, dtype=object)
             return frame
 
-        def blocks(entries: Iterable[StructureEntry]) -> Iterator[pd.DataFrame]:
+        def blocks(entries: Iterable[Entry]) -> Iterator[pd.DataFrame]:
             iterator = iter(entries)
-            while batch := list(islice(iterator, batch_size)):
+            while batch := list(islice(iterator, size)):
                 yield block(batch)
 
-        _finish(_write(iter_structures(inputs), blocks, output, show=show_features))
+        entries = _entries(inputs, needs_structure=chosen.needs_structure)
+        _finish(_write(entries, blocks, output, show=show_features))
+
+
+def _entries(inputs: list[str], *, needs_structure: bool) -> Iterator[Entry]:
+    if needs_structure:
+        from ase_matprop.structures import iter_structures
+
+        return iter_structures(inputs)
+    from ase_matprop.compositions import iter_compositions
+
+    return iter_compositions(inputs)
 
 
 def _check_output(output: Path | None, inputs: Iterable[str]) -> None:
@@ -152,8 +184,8 @@ def _check_output(output: Path | None, inputs: Iterable[str]) -> None:
 
 
 def _write(
-    entries: Iterable[StructureEntry],
-    blocks: Callable[[Iterable[StructureEntry]], Iterator[pd.DataFrame]],
+    entries: Iterable[Entry],
+    blocks: Callable[[Iterable[Entry]], Iterator[pd.DataFrame]],
     output: Path | None,
     *,
     show: Callable[[pd.DataFrame], None],
@@ -167,10 +199,10 @@ def _write(
     to_terminal = output is None and sys.stdout.isatty()
     with (
         TableFile(output) if output is not None else contextlib.nullcontext() as file,
-        progress("structures") as advance,
+        progress("inputs") as advance,
     ):
 
-        def counted() -> Iterator[StructureEntry]:
+        def counted() -> Iterator[Entry]:
             for number, entry in enumerate(entries, start=1):
                 advance(n_rows, number)
                 yield entry
@@ -209,6 +241,8 @@ def _finish(failures: list[tuple[str, str]]) -> None:
     if not failures:
         return
     typer.echo(f"{len(failures)} input{'s' if len(failures) > 1 else ''} failed:", err=True)
-    for name, reason in failures:
+    for name, reason in failures[:_SHOWN_FAILURES]:
         typer.echo(f"  {name}: {reason}", err=True)
+    if len(failures) > _SHOWN_FAILURES:
+        typer.echo(f"  ... and {len(failures) - _SHOWN_FAILURES} more, in the column error of the table", err=True)
     raise typer.Exit(1)

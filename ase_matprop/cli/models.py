@@ -19,21 +19,29 @@ app = typer.Typer(help="List, describe, check, import and export models.", no_ar
 def models_list() -> None:
     """List the shipped models with their measured errors."""
     with clean_errors():
+        from ase_matprop.descriptors.registry import get_descriptor
         from ase_matprop.models import list_models
         from ase_matprop.models.registry import read_card
+        from ase_matprop.properties import get_property
 
         cards = [read_card(name) for name in list_models()]
         if not sys.stdout.isatty():
-            typer.echo("name,property,unit,test_mae,test_rows,elements")
+            typer.echo("name,property,unit,inputs,test_rows,test_mae,test_accuracy,elements")
             for card in cards:
-                test = card.errors["test"]
-                typer.echo(f"{card.name},{card.property},{card.unit},{test.mae:.4f},{test.n},{len(card.elements)}")
+                mae = f"{card.errors['test'].mae:.4f}" if card.errors else ""
+                accuracy = f"{card.classification['test'].accuracy:.4f}" if card.classification else ""
+                n_rows = card.training_set.rows["test"]
+                typer.echo(
+                    f"{card.name},{'+'.join(card.properties)},{card.unit},{card.descriptor.name},{n_rows},{mae},{accuracy},"
+                    f"{len(card.elements)}"
+                )
             return
-        table = Table("model", "property", "test MAE", "test rows", "elements")
+        table = Table("model", "property", "from", "on test rows", "test rows", "elements")
         for card in cards:
-            test = card.errors["test"]
-            error = f"{test.mae:.4f} {card.unit}"
-            table.add_row(card.name, card.material_property.long_name, error, str(test.n), str(len(card.elements)))
+            properties = ", ".join(get_property(name).long_name for name in card.properties)
+            needed = "structure" if get_descriptor(card.descriptor.name).needs_structure else "formula"
+            rows = str(card.training_set.rows["test"])
+            table.add_row(card.name, properties, needed, card.headline(), rows, str(len(card.elements)))
         console = Console()
         console.print(table)
         console.print("matprop models info MODEL shows the card of a model", highlight=False)

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import scipy.special
 import torch
-from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
-from ase_matprop.compositions import CompositionEntry, composition_entries, iter_compositions
+from ase_matprop.compositions import CompositionEntry, composition_entries, is_formula, iter_compositions
 from ase_matprop.descriptors.registry import Descriptor, get_descriptor
 from ase_matprop.errors import ArtefactError, MatPropError
 from ase_matprop.models import artefact, registry
@@ -53,6 +52,9 @@ class Predictor:
         self._scaler = loaded.scaler
         self._target = loaded.target
         self._classes = self.card.material_property.classes
+        minima = [get_property(name).minimum for name in self.card.properties]
+        bounded = any(minimum is not None for minimum in minima)
+        self._minima = np.array([-np.inf if m is None else m for m in minima]) if bounded else None
         self._descriptor = _descriptor_of(self.card)
         self._elements = frozenset(atomic_numbers[symbol] for symbol in self.card.elements)
 
@@ -63,6 +65,15 @@ class Predictor:
     def needs_structure(self) -> bool:
         """Whether a formula alone does not do."""
         return self._descriptor.needs_structure
+
+    @property
+    def n_layers(self) -> int:
+        """Number of hidden layers of the network, as :meth:`represent` counts them."""
+        return self._network.n_layers
+
+    def entries(self, inputs: Any) -> Iterator[Entry]:
+        """Yield exactly one entry for each of ``inputs``, as :meth:`predict` takes them."""
+        return one_entry_each(inputs) if self.needs_structure else composition_entries(inputs)
 
     def predict(
         self,
@@ -86,8 +97,7 @@ class Predictor:
         Returns:
             Exactly one row per input; a bad input costs its own row only, and that row says why.
         """
-        entries: Iterator[Entry] = one_entry_each(inputs) if self.needs_structure else composition_entries(inputs)
-        return self.predict_entries(entries, batch_size=batch_size, n_jobs=n_jobs, progress=progress)
+        return self.predict_entries(self.entries(inputs), batch_size=batch_size, n_jobs=n_jobs, progress=progress)
 
     def predict_entries(
         self,
@@ -111,12 +121,7 @@ class Predictor:
         self, entries: Iterable[Entry], *, batch_size: int | None = None, n_jobs: int = 1
     ) -> Iterator[Predictions]:
         """Predict batch by batch, so that neither structures nor results need to be held."""
-        if batch_size is None:
-            batch_size = STRUCTURES_AT_ONCE if self.needs_structure else COMPOSITIONS_AT_ONCE
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise MatPropError(f"the batch_size must be a positive integer. Got {batch_size!r}.")
-        iterator = iter(entries)
-        while batch := list(islice(iterator, batch_size)):
+        for batch in self._batches(entries, batch_size):
             yield self._predict_batch(batch, n_jobs)
 
     def predict_features(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -131,7 +136,8 @@ class Predictor:
         outputs = self._evaluate(self._network.member_outputs, features)
         if self._classes:
             return np.asarray(scipy.special.softmax(outputs, axis=-1))
-        return self._target.inverse(outputs)
+        values = self._target.inverse(outputs)
+        return values if self._minima is None else np.maximum(values, self._minima)
 
     def represent(
         self, inputs: Any, *, layer: int = -1, batch_size: int | None = None, n_jobs: int = 1
@@ -153,12 +159,16 @@ class Predictor:
         Raises:
             MatPropError: if the network has no such layer.
         """
-        entries: Iterator[Entry] = one_entry_each(inputs) if self.needs_structure else composition_entries(inputs)
-        size = batch_size or (STRUCTURES_AT_ONCE if self.needs_structure else COMPOSITIONS_AT_ONCE)
+        return self.represent_entries(self.entries(inputs), layer=layer, batch_size=batch_size, n_jobs=n_jobs)
+
+    def represent_entries(
+        self, entries: Iterable[Entry], *, layer: int = -1, batch_size: int | None = None, n_jobs: int = 1
+    ) -> tuple[NDArray[np.float64], list[str | None]]:
+        """As :meth:`represent`, for entries as ``iter_structures`` or ``composition_entries`` yield them."""
         blocks: list[NDArray[np.float64]] = []
         reasons: list[str | None] = []
         width = self.represent_features(np.zeros((1, self.card.network.n_inputs)), layer=layer).shape[1]
-        while batch := list(islice(entries, size)):
+        for batch in self._batches(entries, batch_size):
             features, errors = self._features(batch, n_jobs)
             block = np.full((len(batch), width), np.nan)
             good = [row for row, error in enumerate(errors) if error is None]
@@ -174,7 +184,7 @@ class Predictor:
         Raises:
             MatPropError: if the network has no such layer.
         """
-        n_layers = self._network.n_layers
+        n_layers = self.n_layers
         if not isinstance(layer, int) or not -n_layers <= layer < n_layers:
             raise MatPropError(
                 f"the network of {self.card.name} has the hidden layers 0 to {n_layers - 1}. Got {layer!r}."
@@ -190,10 +200,19 @@ class Predictor:
             outputs: NDArray[np.float64] = function(inputs).cpu().double().numpy()
         return outputs
 
+    def _batches(self, entries: Iterable[Entry], batch_size: int | None) -> Iterator[list[Entry]]:
+        if batch_size is None:
+            batch_size = STRUCTURES_AT_ONCE if self.needs_structure else COMPOSITIONS_AT_ONCE
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise MatPropError(f"the batch_size must be a positive integer. Got {batch_size!r}.")
+        iterator = iter(entries)
+        while batch := list(islice(iterator, batch_size)):
+            yield batch
+
     def _features(self, batch: Sequence[Entry], n_jobs: int) -> tuple[NDArray[np.float64], list[str | None]]:
         return self._descriptor.compute_sound(
-            [_item(entry) for entry in batch],
-            [entry.error or self._element_error(entry) for entry in batch],
+            [entry.item for entry in batch],
+            [self._error(entry) for entry in batch],
             n_jobs=n_jobs,
         )
 
@@ -218,8 +237,8 @@ class Predictor:
             property=self.card.property,
             model=self.card.name,
             names=[entry.name for entry in batch],
-            formulas=[_formula(entry) for entry in batch],
-            n_atoms=np.array([_n_atoms(entry) for entry in batch], dtype=np.int64),
+            formulas=[entry.formula for entry in batch],
+            n_atoms=np.array([entry.n_atoms for entry in batch], dtype=np.int64),
             spread=np.full(len(batch), np.nan) if self._classes else spread[:, 0],
             further={
                 name: FurtherProperty(outputs[:, column], get_property(name).unit, spread[:, column])
@@ -229,38 +248,21 @@ class Predictor:
             probabilities=outputs if self._classes else None,
         )
 
-    def unknown_elements(self, atoms: Atoms) -> list[str]:
-        """Return the symbols of the elements in a structure that the model never saw in training."""
-        return sorted(chemical_symbols[number] for number in set(atoms.numbers.tolist()) - self._elements)
+    def unknown_elements(self, numbers: Iterable[int]) -> list[str]:
+        """Return the symbols of those elements, given by atomic numbers, that the model never saw in training."""
+        return sorted(chemical_symbols[number] for number in set(numbers) - self._elements)
 
-    def _element_error(self, entry: Entry) -> str | None:
-        present = _elements(entry)
-        if present <= self._elements:
+    def _error(self, entry: Entry) -> str | None:
+        """Return why there can be no prediction for an entry, or None."""
+        if entry.error is not None:
+            # only a path that was looked for in vain does not exist: an object may bear a formula as its name
+            if entry.error.startswith("does not exist") and is_formula(entry.name):
+                return f"is a formula, and the model {self.card.name} needs the structure; give a file or an object"
+            return entry.error
+        if entry.elements <= self._elements:
             return None
-        unknown = ", ".join(sorted(chemical_symbols[number] for number in present - self._elements))
+        unknown = ", ".join(self.unknown_elements(entry.elements))
         return f"the model {self.card.name} never saw {unknown} in training; use a model that has"
-
-
-def _elements(entry: Entry) -> set[int]:
-    if isinstance(entry, CompositionEntry):
-        return set(entry.amounts or ())
-    return set() if entry.atoms is None else set(entry.atoms.numbers.tolist())
-
-
-def _item(entry: Entry) -> Any:
-    return entry.amounts if isinstance(entry, CompositionEntry) else entry.atoms
-
-
-def _formula(entry: Entry) -> str:
-    if isinstance(entry, CompositionEntry):
-        return entry.formula
-    return "" if entry.atoms is None else entry.atoms.get_chemical_formula(mode="metal")
-
-
-def _n_atoms(entry: Entry) -> int:
-    if isinstance(entry, CompositionEntry):
-        return entry.n_atoms
-    return 0 if entry.atoms is None else len(entry.atoms)
 
 
 def load_model(name_or_path: str | os.PathLike[str] = DEFAULT_MODEL, *, device: str = "cpu") -> Predictor:

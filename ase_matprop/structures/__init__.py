@@ -56,6 +56,26 @@ class StructureEntry:
     atoms: Atoms | None
     error: str | None
 
+    @property
+    def item(self) -> Atoms | None:
+        """What a descriptor takes."""
+        return self.atoms
+
+    @property
+    def formula(self) -> str:
+        """The formula with metals first, empty where there is none."""
+        return "" if self.atoms is None else str(self.atoms.get_chemical_formula(mode="metal"))
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms, 0 where there is no structure."""
+        return 0 if self.atoms is None else len(self.atoms)
+
+    @property
+    def elements(self) -> set[int]:
+        """Atomic numbers of the elements."""
+        return set() if self.atoms is None else set(self.atoms.numbers.tolist())
+
 
 def as_atoms(obj: object, *, name: str | None = None) -> Atoms:
     """Return ``obj`` as new, plain, checked ASE Atoms.

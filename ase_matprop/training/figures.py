@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +47,35 @@ def parity(reference: NDArray[np.float64], predicted: NDArray[np.float64], title
     extent = (low - margin, high + margin)
     density = axes.hexbin(reference, predicted, gridsize=90, bins="log", mincnt=1, extent=extent + extent)
     axes.plot(extent, extent, color="black", lw=0.8)
-    figure.colorbar(density, label="structures")
+    figure.colorbar(density, label="rows")
     axes.set(xlabel=f"reference {label}", ylabel=f"predicted {label}", title=title, xlim=extent, ylim=extent)
     axes.set_aspect("equal")
+    _save(figure, path)
+
+
+def error_distribution(errors: Mapping[str, NDArray[np.float64]], title: str, label: str, path: Path) -> None:
+    """Draw the share of rows whose absolute error is at most so large, a curve per model.
+
+    Thesis of D. Jha, Figures 3.4 and 4.5; the dotted lines are at the median and the 90th percentile.
+
+    Args:
+        errors: name of the model -> absolute errors, shape (n,); the legend gives their mean.
+        title: title of the figure.
+        label: what the errors are, with unit.
+        path: PNG file to write.
+    """
+    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    for number, (name, values) in enumerate(errors.items()):
+        style = ("-", "--", ":")[number // 10 % 3]  # ten colours
+        axes.ecdf(values, color=f"C{number % 10}", ls=style, label=f"{name} (mean {values.mean():.3g})")
+    everything = np.concatenate(list(errors.values()))
+    low, high = np.percentile(everything[everything > 0.0], [2.0, 99.8]) if everything.any() else (0.1, 1.0)
+    for share in (0.5, 0.9):
+        axes.axhline(share, color="black", lw=0.8, ls=":")
+    axes.set(xlabel=label, ylabel="share of test rows", title=title, xscale="log", xlim=(low, max(high, 1.01 * low)))
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize="small", loc="upper left")
     _save(figure, path)
 
 

@@ -41,7 +41,7 @@ from ase_matprop.training.datasets import FeatureTable, load_feature_table
 from ase_matprop.training.hull import remove_far_above_hull
 from ase_matprop.training.loop import HISTORY, Batches, fit
 from ase_matprop.training.metrics import summarize, summarize_classes, summarize_groups
-from ase_matprop.training.recipe import Recipe
+from ase_matprop.training.recipe import DataRecipe, Recipe
 from ase_matprop.training.splits import Split, make_split, remove_outliers, split_held_out, thin_out
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def train(
     """
     recipe = Recipe.read(recipe_path)
     _check_network(recipe, device)
-    _check_output(recipe, recipe_path, output, resume)
+    check_output(recipe, recipe_path, output, resume)
     initial = _initial_model(recipe)
     table = load_feature_table(
         data_dir,
@@ -104,7 +104,7 @@ def train(
     if not (output / RECIPE_FILE).is_file():
         shutil.copyfile(recipe_path, output / RECIPE_FILE)
     split = split_table(recipe, table)
-    _store_split(split, table.ids, output / SPLIT_FILE)
+    store_split(split, table.ids, output / SPLIT_FILE)
 
     if initial is None:
         scaling = recipe.descriptor.scaling
@@ -158,7 +158,7 @@ def train(
     return _finish(recipe, table, split, Ensemble(members), scaler, target, output)
 
 
-def split_table(recipe: Recipe, table: FeatureTable) -> Split:
+def split_table(recipe: DataRecipe, table: FeatureTable) -> Split:
     """Split the rows as the recipe says, and take out of training what it excludes."""
     options = recipe.split
     shares: dict[str, Any] = {"test": options.test, "validation": options.validation, "seed": options.seed}
@@ -218,7 +218,7 @@ def _check_network(recipe: Recipe, device: str) -> None:
         raise RecipeError(f"the network of the recipe {recipe.name} cannot be built: {error}") from None
 
 
-def _store_split(split: Split, ids: list[str], path: Path) -> None:
+def store_split(split: Split, ids: list[str], path: Path) -> None:
     """Write the split, or check that a resumed run has the one it began with: no test row was ever trained on."""
     text = split.to_json(ids)
     if not path.is_file():
@@ -229,15 +229,22 @@ def _store_split(split: Split, ids: list[str], path: Path) -> None:
         )
 
 
-def _check_output(recipe: Recipe, recipe_path: Path, output: Path, resume: bool) -> None:
+def check_output(recipe: DataRecipe, recipe_path: Path, output: Path, resume: bool) -> None:
     """Refuse a folder with something else in it."""
     stored = output / RECIPE_FILE
     if not resume and output.exists() and any(output.iterdir()):
         raise RecipeError(
             f"the output folder {output} is not empty; choose another one, or go on with its run with --resume"
         )
-    if resume and stored.is_file() and Recipe.read(stored) != recipe:
+    if resume and stored.is_file() and not _is_recipe(stored, recipe):
         raise RecipeError(f"{output} holds a run of another recipe than {recipe_path}; choose another output folder")
+
+
+def _is_recipe(path: Path, recipe: DataRecipe) -> bool:
+    try:
+        return type(recipe).read(path) == recipe
+    except RecipeError:  # a recipe of another kind
+        return False
 
 
 def _finish(

@@ -1,0 +1,68 @@
+"""Tables of formulas; private part of :mod:`ase_matprop.compositions`.
+
+pandas does not read them: it takes the formula of sodium nitride, NaN, for a gap.
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import lzma
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ase_matprop.errors import CompositionError
+
+#: columns in which formulas are looked for, in any case
+FORMULA_COLUMNS = ("formula", "composition", "reduced_formula", "pretty_formula")
+
+_TABLE = re.compile(r"(?i)\.csv(\.gz|\.xz|\.bz2)?$")
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+
+
+class TableError(CompositionError):
+    """A table of formulas cannot be read, or not to its end."""
+
+
+def is_table(path: str | os.PathLike[str]) -> bool:
+    """Whether the name of a file says that it is a CSV table, plain or compressed."""
+    return _TABLE.search(os.fspath(path)) is not None
+
+
+def read_formulas(path: Path) -> Iterator[str]:
+    """Yield the cells of the first of :data:`FORMULA_COLUMNS` that a CSV file has, row by row.
+
+    Raises:
+        TableError: if the file has no such column or no rows, or where it cannot be read further.
+    """
+    try:
+        with _OPENERS.get(path.suffix.lower(), open)(path, "rt", encoding="utf-8-sig", newline="") as stream:
+            rows = filter(None, csv.reader(stream))  # without blank lines
+            header = [name.strip() for name in next(rows, [])]
+            column = _formula_column(header)
+            row = None
+            for row in rows:
+                yield row[column] if column < len(row) else ""
+            if row is None:
+                raise TableError("has no rows; add formulas to it")
+    except FileNotFoundError:
+        raise TableError("does not exist; check the path") from None
+    except TableError:
+        raise
+    except (OSError, EOFError, ValueError, csv.Error, lzma.LZMAError, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise TableError(f"cannot be read as a table ({reason}); check the file") from None
+
+
+def _formula_column(header: list[str]) -> int:
+    names = [name.lower() for name in header]
+    for name in FORMULA_COLUMNS:
+        if name in names:
+            return names.index(name)
+    found = f"its columns are {', '.join(header)}" if header else "it is empty"
+    raise TableError(f"has no column {' or '.join(FORMULA_COLUMNS)}; {found}")

@@ -1,0 +1,70 @@
+"""Draw the figures of docs/results.md from what benchmarks/compare.py left behind.
+
+python benchmarks/draw_comparisons.py --comparisons runs/comparisons --output docs/figures
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import pandas as pd
+from compare import slug
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--comparisons", type=Path, default=Path("runs/comparisons"))
+    parser.add_argument("--output", type=Path, default=Path("docs/figures"))
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    for name, draw in {"depth": depth, "learning-curves": learning_curves, "overfitting": overfitting}.items():
+        folder = options.comparisons / name
+        if not (folder / "results.csv").is_file():
+            print(f"left out: {folder} has no results.csv")
+            continue
+        figure = Figure(figsize=(5.4, 4.0), layout="constrained")
+        draw(figure.add_subplot(), pd.read_csv(folder / "results.csv"), folder)
+        FigureCanvasAgg(figure)
+        figure.savefig(options.output / f"{name}.png", dpi=120)
+
+
+def depth(axes: Axes, results: pd.DataFrame, folder: Path) -> None:
+    results[["network", "depth"]] = results["variant"].str.rsplit(n=1, expand=True)
+    for network, rows in results.groupby("network", sort=False):
+        axes.plot(rows["depth"].astype(int), rows["test MAE"], marker="o", label=f"{network}, test")
+        axes.plot(rows["depth"].astype(int), rows["train MAE"], ls=":", color=axes.lines[-1].get_color())
+    axes.set(xlabel="number of layers", ylabel="mean absolute error (eV/atom)", title="dotted: training rows")
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def learning_curves(axes: Axes, results: pd.DataFrame, folder: Path) -> None:
+    results["network"] = [re.sub(r" [\d,]+ rows$", "", variant) for variant in results["variant"]]
+    for network, rows in results.groupby("network", sort=False):
+        ordered = rows.sort_values("training rows")
+        axes.loglog(ordered["training rows"], ordered["test MAE"], marker="o", label=network)
+    axes.set(xlabel="training rows", ylabel="test mean absolute error (eV/atom)")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+
+
+def overfitting(axes: Axes, results: pd.DataFrame, folder: Path) -> None:
+    for variant in results["variant"]:
+        history = pd.read_csv(folder / slug(variant) / "member_0" / "history.csv")
+        ratio = history["validation_mae"] / history["train_mae"]
+        axes.plot(history["epoch"], ratio.rolling(3, min_periods=1).mean(), label=variant)
+    axes.axhline(1.0, color="black", lw=0.6)
+    axes.set(xlabel="epoch", ylabel="validation error / training error", ylim=(0.5, None))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+
+
+if __name__ == "__main__":
+    main()
