@@ -52,7 +52,7 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
     known = sorted(known)
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return UnknownNameError(f"unknown {kind} {name!r}.{hint} Known {kind}s: {', '.join(known) or 'none'}.")
+    return UnknownNameError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
 
 
 def missing_dependency(package: str, purpose: str, extra: str | None = None) -> MissingDependencyError:

@@ -30,7 +30,9 @@ def conversion_factor(source: str, target: str) -> float:
     if source == target:
         return 1.0
     if source not in _ENERGY_IN_EV:
-        raise UnknownNameError(f"values in {source or 'no unit'} cannot be converted to {target!r}; only energies per atom can")
+        raise UnknownNameError(
+            f"values in {source or 'no unit'} cannot be converted to {target!r}; only energies per atom can"
+        )
     if target not in _ENERGY_IN_EV:
         raise unknown_name("energy unit", target, _ENERGY_IN_EV)
     return _ENERGY_IN_EV[source] / _ENERGY_IN_EV[target]

@@ -22,7 +22,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/figures"))
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    for name, draw in {"depth": depth, "learning-curves": learning_curves, "overfitting": overfitting}.items():
+    figures = {"depth": depth, "learning-curves": learning_curves, "overfitting": overfitting, "transfer": transfer}
+    for name, draw in figures.items():
         folder = options.comparisons / name
         if not (folder / "results.csv").is_file():
             print(f"left out: {folder} has no results.csv")
@@ -64,6 +65,25 @@ def overfitting(axes: Axes, results: pd.DataFrame, folder: Path) -> None:
     axes.set(xlabel="epoch", ylabel="validation error / training error", ylim=(0.5, None))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
+
+
+def transfer(axes: Axes, results: pd.DataFrame, folder: Path) -> None:
+    """Draw mean and standard deviation over the splits, and print them as a table."""
+    rows = results[results["variant"].str.startswith("experiment")]
+    parts = rows["variant"].str.split(", ", expand=True)
+    rows = rows.assign(start=parts[1], choice=parts[2])
+    print("| start | training rows | test MAE (eV/atom), mean and standard deviation of the splits |\n|---|---|---|")
+    for start, group in rows.groupby("start"):
+        table = group.groupby("choice").agg({"training rows": "mean", "test MAE": ["mean", "std"]})
+        table = table.sort_values(("training rows", "mean"))
+        sizes, means, deviations = (table[column] for column in table)
+        axes.errorbar(sizes, means, deviations, marker="o", capsize=3, label=start)
+        for size, mean, deviation in zip(sizes, means, deviations, strict=True):
+            print(f"| {start} | {size:.0f} | {mean:.4f} +- {deviation:.4f} |")
+    axes.set(xlabel="training rows", ylabel="test mean absolute error (eV/atom)", xscale="log", ylim=(0, None))
+    axes.set(title="measured formation enthalpies")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
 
 
 if __name__ == "__main__":

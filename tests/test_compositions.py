@@ -373,6 +373,14 @@ def test_bad_tables(content: bytes, reason: str, tmp_path: Path) -> None:
     assert "\n" not in entries[0].error
 
 
+def test_patterns_of_tables(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.csv", "c.txt"):
+        (tmp_path / name).write_text(f"formula\nFe{ord(name[0]) - 96}O\n")
+    assert [entry.formula for entry in iter_compositions(str(tmp_path / "*.csv"))] == ["FeO", "Fe2O"]
+    (nothing,) = iter_compositions(str(tmp_path / "x*.csv"))
+    assert nothing.error == "does not exist; check the path"
+
+
 def test_missing_and_damaged_tables(tmp_path: Path) -> None:
     (missing,) = iter_compositions(tmp_path / "t.csv")
     assert missing.error == "does not exist; check the path"

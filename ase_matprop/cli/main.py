@@ -58,7 +58,7 @@ JobsOption = Annotated[int, typer.Option("--jobs", "-j", help="Processes for the
 BatchOption = Annotated[
     int | None,
     typer.Option(
-        help="Inputs held and evaluated together: 256 structures or 16384 compositions by default.",
+        help="Inputs held and evaluated together: 256 structures or 4096 compositions by default.",
         min=1,
         show_default=False,
     ),

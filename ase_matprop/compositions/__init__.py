@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ase_matprop.compositions.formulas import Amounts, format_formula, is_formula, parse_formula
 from ase_matprop.compositions.objects import amounts_of_mapping, amounts_of_object, unsupported
-from ase_matprop.compositions.tables import FORMULA_COLUMNS, TableError, is_table, read_formulas
+from ase_matprop.compositions.tables import FORMULA_COLUMNS, TableError, find_tables, is_table, read_formulas
 from ase_matprop.errors import CompositionError, MatPropError
 from ase_matprop.structures import StructureEntry, iter_structures, one_entry_each
 from ase_matprop.structures.files import file_kind
@@ -120,7 +120,8 @@ def iter_compositions(inputs: object) -> Iterator[CompositionEntry]:
         elif not isinstance(item, (str, os.PathLike)):
             yield _entry(item, index)
         elif is_table(item):
-            yield from _table_entries(Path(item).expanduser())
+            for path in find_tables(item):
+                yield from _table_entries(path)
         else:
             yield from map(_from_structure, iter_structures(item))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bz2
 import csv
+import glob
 import gzip
 import lzma
 import os
@@ -32,6 +33,14 @@ class TableError(CompositionError):
 def is_table(path: str | os.PathLike[str]) -> bool:
     """Whether the name of a file says that it is a CSV table, plain or compressed."""
     return _TABLE.search(os.fspath(path)) is not None
+
+
+def find_tables(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the tables that a path or glob pattern stands for; the path itself if there are none."""
+    plain = Path(path).expanduser()
+    pattern = str(plain)
+    found = glob.glob(pattern, recursive=True) if glob.has_magic(pattern) and not plain.exists() else []  # noqa: PTH207
+    return [Path(match) for match in sorted(found)] or [plain]
 
 
 def read_formulas(path: Path) -> Iterator[str]:

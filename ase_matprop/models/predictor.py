@@ -26,7 +26,7 @@ DEFAULT_MODEL = "irnet17-mp"
 
 #: how many inputs are held and evaluated together by default
 STRUCTURES_AT_ONCE = 256
-COMPOSITIONS_AT_ONCE = 16384
+COMPOSITIONS_AT_ONCE = 4096
 
 Entry = StructureEntry | CompositionEntry
 
@@ -89,7 +89,7 @@ class Predictor:
             inputs: ASE ``Atoms``, pymatgen ``Structure`` or paths of files with one structure each; a single one counts
                 as a list of one.  A model that does not need the structure takes formulas, pymatgen ``Composition``
                 objects and mappings of element -> amount besides; a string that is a formula is taken as one.
-            batch_size: number of inputs that are held and evaluated together; 256 structures or 16384 compositions by
+            batch_size: number of inputs that are held and evaluated together; 256 structures or 4096 compositions by
                 default.
             n_jobs: number of processes for the descriptor; -1 for one per core.
             progress: called with the number of finished rows after each batch.

@@ -59,10 +59,10 @@ def convert(obj: object) -> Atoms:
     """
     if isinstance(obj, Atoms) or _is_row(obj):
         return _from_atoms(obj)
-    if isinstance(obj, Mapping):
-        return _from_dictionary(obj)
     if _is_from_pymatgen(obj):
         return _from_pymatgen(obj)
+    if isinstance(obj, Mapping):
+        return _from_dictionary(obj)
     raise StructureError(unsupported(obj))
 
 

@@ -115,9 +115,7 @@ def train(
     train_set, validation_set = (
         Batches(
             scaler.transform(table.features[rows]),
-            (
-                (table.targets[rows] - target.offset[: table.targets.shape[1]]) / target.scale[: table.targets.shape[1]]
-            ).astype(np.float32),
+            ((table.targets[rows] - target.offset) / target.scale).astype(np.float32),
         )
         for rows in (split.train, split.validation)
     )
@@ -175,9 +173,9 @@ def split_table(recipe: DataRecipe, table: FeatureTable) -> Split:
 
 
 def _target_transform(recipe: Recipe, targets: np.ndarray) -> TargetTransform:
-    """Return the transform that makes training targets, shape (n, n_properties), zero on average and one wide."""
+    """Return what makes training targets, shape (n, n_properties), zero on average and one wide; classes stay."""
     if recipe.data.classes:
-        return TargetTransform(np.zeros(recipe.data.n_outputs), np.ones(recipe.data.n_outputs))
+        return TargetTransform(np.zeros(1), np.ones(1))
     scale = np.nanstd(targets, axis=0)
     return TargetTransform(np.nanmean(targets, axis=0), np.where(scale > 0.0, scale, 1.0))
 
