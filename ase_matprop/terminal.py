@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import typer
@@ -122,9 +121,11 @@ def show_predictions(frame: pd.DataFrame) -> None:
 
     names = [name for name in PROPERTIES if name in frame]
     classes = [column for column in frame if str(column).startswith("probability of ")]
-    headers = [PROPERTIES[name].long_name for name in names]
-    units = [frame[column].iloc[0] for name in names for column in ("unit", f"{name} unit") if column in frame]
-    headers = [f"{header} ({unit})" if unit else header for header, unit in zip_longest(headers, units)][: len(names)]
+    headers = []
+    for name in names:
+        column = f"{name} unit" if f"{name} unit" in frame else "unit"  # the first property has the plain column
+        unit = frame[column].iloc[0] if column in frame else ""
+        headers.append(PROPERTIES[name].long_name + (f" ({unit})" if unit else ""))
     spread = ["spread"] if "spread" in frame and frame["spread"].notna().any() else []
     table = Table("input", "formula", "atoms", *headers, *map(str, classes), *spread)
     table.columns[0].overflow = "fold"

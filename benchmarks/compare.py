@@ -19,6 +19,8 @@ from typing import Any
 import pandas as pd
 
 from ase_matprop.models.card import CARD_FILE, ModelCard
+from ase_matprop.training.recipe import Recipe
+from ase_matprop.training.run import train
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,11 +68,12 @@ def slug(name: str) -> str:
 
 
 def trained(recipe: dict[str, Any], data_dir: Path, folder: Path) -> ModelCard:
-    from ase_matprop.training.run import train
 
     run = folder / recipe["name"]
     model = run / recipe["name"]
     if (model / CARD_FILE).is_file() and "test" in (card := ModelCard.read(model)).errors:
+        if card.recipe != Recipe.model_validate(recipe).model_dump(mode="json"):
+            raise SystemExit(f"{run} holds a variant of another recipe; remove it, or choose another --output")
         return card
     path = folder / f"{recipe['name']}.toml"
     path.write_text(as_toml(recipe))

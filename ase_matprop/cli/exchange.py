@@ -48,6 +48,9 @@ def download(
         str | None, typer.Argument(help="Which weights; without it, they are listed.", show_default=False)
     ] = None,
     output: _Output = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="SHA-256 that the file must have, if you know it.", show_default=False)
+    ] = None,
 ) -> None:
     """Download weights that the authors of a network published, and make a model folder of them.
 
@@ -68,7 +71,7 @@ def download(
             def in_megabytes(done: int, total: int | None) -> None:
                 advance(done // 1_000_000, None if total is None else max(1, total // 1_000_000))
 
-            folder = download_model(name, output, progress=in_megabytes)
+            folder = download_model(name, output, sha256=sha256, progress=in_megabytes)
         _show(folder)
 
 

@@ -85,9 +85,10 @@ class Artefact:
 def build_ensemble(card: ModelCard) -> Ensemble:
     """Return the untrained network of a card."""
     spec = card.network
-    return Ensemble(
-        build_network(spec.name, spec.n_inputs, spec.n_outputs, spec.settings) for _ in range(spec.n_members)
-    )
+    with torch.random.fork_rng(devices=[]):  # random weights are made, and overwritten
+        return Ensemble(
+            build_network(spec.name, spec.n_inputs, spec.n_outputs, spec.settings) for _ in range(spec.n_members)
+        )
 
 
 def save(folder: Path, card: ModelCard, network: nn.Module, scaler: Scaler, target: TargetTransform) -> ModelCard:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -148,11 +149,16 @@ class ModelCard(_Part):
             self.errors
             | {f"test: {name}": summary for name, summary in self.test_errors_by_group.items()}
             | {
-                f"{name}: {part}": summary
+                f"{name} in {get_property(name).unit}: {part}": summary
                 for name, parts in self.further_errors.items()
                 for part, summary in parts.items()
             }
         )
+
+    def minima(self) -> list[float]:
+        """The smallest value that is possible of each property, -inf where there is none."""
+        minima = (get_property(name).minimum for name in self.properties)
+        return [-math.inf if minimum is None else minimum for minimum in minima]
 
     def headline(self) -> str:
         """What the model achieves on its test set, in a few words; empty if it was never measured."""

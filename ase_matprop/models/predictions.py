@@ -72,7 +72,10 @@ class Predictions:
 
         Raises:
             UnknownNameError: if the model does not predict it.
+            TypeError: if ``name`` is no text.
         """
+        if not isinstance(name, str):
+            raise TypeError("predictions are not a sequence; take .values, .errors or .to_frame()")
         if name == self.property:
             return replace(self, further={})
         if name not in self.further:

@@ -52,10 +52,8 @@ class Predictor:
         self._scaler = loaded.scaler
         self._target = loaded.target
         self._classes = self.card.material_property.classes
-        minima = [get_property(name).minimum for name in self.card.properties]
-        bounded = any(minimum is not None for minimum in minima)
-        self._minima = np.array([-np.inf if m is None else m for m in minima]) if bounded else None
-        self._descriptor = _descriptor_of(self.card)
+        self._minima = self.card.minima()
+        self._descriptor = descriptor_of(self.card)
         self._elements = frozenset(atomic_numbers[symbol] for symbol in self.card.elements)
 
     def __repr__(self) -> str:
@@ -137,7 +135,7 @@ class Predictor:
         if self._classes:
             return np.asarray(scipy.special.softmax(outputs, axis=-1))
         values = self._target.inverse(outputs)
-        return values if self._minima is None else np.maximum(values, self._minima)
+        return np.maximum(values, self._minima)
 
     def represent(
         self, inputs: Any, *, layer: int = -1, batch_size: int | None = None, n_jobs: int = 1
@@ -185,11 +183,11 @@ class Predictor:
             MatPropError: if the network has no such layer.
         """
         n_layers = self.n_layers
-        if not isinstance(layer, int) or not -n_layers <= layer < n_layers:
+        if not isinstance(layer, int | np.integer) or not -n_layers <= layer < n_layers:
             raise MatPropError(
                 f"the network of {self.card.name} has the hidden layers 0 to {n_layers - 1}. Got {layer!r}."
             )
-        members = self._evaluate(lambda inputs: self._network.member_activations(inputs, layer), features)
+        members = self._evaluate(lambda inputs: self._network.member_activations(inputs, int(layer)), features)
         return np.concatenate(list(members), axis=1)
 
     def _evaluate(
@@ -311,7 +309,12 @@ def predict(
     return predictor.predict_entries(entries, batch_size=batch_size, n_jobs=n_jobs, progress=progress)
 
 
-def _descriptor_of(card: ModelCard) -> Descriptor:
+def descriptor_of(card: ModelCard) -> Descriptor:
+    """Return the descriptor of a model.
+
+    Raises:
+        ArtefactError: if this package has another version of it.
+    """
     descriptor = get_descriptor(card.descriptor.name)
     if descriptor.version != card.descriptor.version or list(descriptor.labels) != card.descriptor.labels:
         raise ArtefactError(

@@ -33,7 +33,7 @@ from ase_matprop.training import figures
 from ase_matprop.training.baseline_recipe import BaselineRecipe, BaselineSection, build_estimator
 from ase_matprop.training.datasets import FeatureTable, load_feature_table
 from ase_matprop.training.metrics import summarize, summarize_classes
-from ase_matprop.training.run import RECIPE_FILE, SPLIT_FILE, check_output, split_table, store_split
+from ase_matprop.training.preparation import RECIPE_FILE, SPLIT_FILE, check_output, split_table, store_split
 from ase_matprop.training.splits import IntArray, Split, thin_out
 
 logger = logging.getLogger(__name__)

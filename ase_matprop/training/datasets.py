@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
 from ase_matprop.descriptors.composition import ElementSlots
@@ -98,13 +99,13 @@ def load_feature_table(
     descriptor = get_descriptor(descriptor_name)
     paths = [data_dir / name for name in (data.file, data.held_out_file) if name is not None]
     source_sha256 = "+".join(_sha256(path) for path in paths)
-    described = data.model_dump(exclude={"name", "licence", "citation"})
+    described = data.model_dump(exclude={"name", "licence", "citation", "exclude_elements"})
     identity = json.dumps([_CACHE_VERSION, source_sha256, described, descriptor.name, descriptor.version])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     cached = cache_dir / f"{paths[0].name.split('.')[0]}-{descriptor.name}-{digest}.npz"
     if cached.is_file():
         logger.info("features from %s", cached)
-        return _read_cache(cached, source_sha256)
+        return _without(_read_cache(cached, source_sha256), data.exclude_elements)
 
     records: list[Record] = []
     held_out: list[bool] = []
@@ -124,7 +125,8 @@ def load_feature_table(
     twice = [name for name, count in Counter(record.name for record in records).items() if count > 1]
     if twice:
         raise RecipeError(
-            f"{paths[0]} has the identifier {twice[0]!r} more than once; name a column of unique identifiers as id_key"
+            f"{paths[0]} has the identifier {twice[0]!r} more than once; name a column of unique identifiers as "
+            "id_key, or keep one row of each formula with lowest_per_formula = true"
         )
     features, errors = _compute(descriptor, records, progress)
     skipped |= {record.name: error for record, error in zip(records, errors, strict=True) if error is not None}
@@ -142,7 +144,25 @@ def load_feature_table(
         source_sha256=source_sha256,
     )
     _write_cache(cached, table)
-    return table
+    return _without(table, data.exclude_elements)
+
+
+def _without(table: FeatureTable, symbols: Sequence[str]) -> FeatureTable:
+    """Return the table without the rows that have one of the elements."""
+    numbers = [atomic_numbers[symbol] for symbol in symbols]
+    kept = np.asarray(~np.isin(table.numbers, numbers).any(axis=1))
+    if kept.all():
+        return table
+    return replace(
+        table,
+        ids=[name for name, keep in zip(table.ids, kept.tolist(), strict=True) if keep],
+        features=table.features[kept],
+        targets=table.targets[kept],
+        numbers=table.numbers[kept],
+        amounts=table.amounts[kept],
+        held_out=table.held_out[kept],
+        removed=table.removed | {f"with {' or '.join(symbols)}": int((~kept).sum())},
+    )
 
 
 def _compute(
@@ -195,7 +215,7 @@ def _sha256(path: Path) -> str:
 
 def _write_cache(path: Path, table: FeatureTable) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.npz")
+    temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")  # another run may write the same table
     np.savez(
         temporary,
         ids=np.array(table.ids),

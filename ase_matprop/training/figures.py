@@ -84,9 +84,9 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: st
     figure = Figure(figsize=(4.4, 4.0), layout="constrained")
     axes = figure.add_subplot()
     values = np.array(matrix)
-    axes.imshow(values / values.sum(axis=1, keepdims=True), cmap="Blues", vmin=0.0, vmax=1.0)
+    axes.imshow(values / np.maximum(values.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0.0, vmax=1.0)
     for row, column in np.ndindex(values.shape):
-        share = values[row, column] / values[row].sum()
+        share = values[row, column] / max(values[row].sum(), 1)
         axes.text(
             column,
             row,

@@ -28,7 +28,7 @@ def remove_far_above_hull(split: Split, table: FeatureTable, cutoff: float) -> S
         cutoff: in eV/atom.
     """
     rows_of: dict[frozenset[int], list[int]] = defaultdict(list)
-    for row in split.train:
+    for row in split.train[np.isfinite(table.targets[split.train, 0])]:
         rows_of[frozenset(table.numbers[row][table.numbers[row] > 0].tolist())].append(int(row))
     energies = table.targets[:, 0]
     far: list[int] = []

@@ -105,13 +105,15 @@ class Trainee(pl.LightningModule):
         network: the network.
         settings: section ``[training]`` of the recipe.
         target_scale: turns errors of scaled targets into the unit in which they are reported.
+        seed: seed of dropout.
     """
 
-    def __init__(self, network: VectorNetwork, settings: TrainingSection, target_scale: float) -> None:
+    def __init__(self, network: VectorNetwork, settings: TrainingSection, target_scale: float, seed: int = 0) -> None:
         super().__init__()
         self.network = network
         self.settings = settings
         self.target_scale = target_scale
+        self.seed = seed
         self.metric = "cross_entropy" if settings.loss == "cross_entropy" else "mae"
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -122,7 +124,11 @@ class Trainee(pl.LightningModule):
             hidden = self.network.represent(inputs)
         return cast(Tensor, self.network.output(hidden.float()))  # what is predicted is never rounded
 
-    def on_train_epoch_start(self) -> None:
+    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        if batch_idx > 0:  # the hook at the start of an epoch is not called for the first one of a resumed run
+            return
+        # seed and epoch alone decide what is dropped, so that a resumed run drops the same
+        torch.manual_seed(self.seed + 1_000_003 * (self.current_epoch + 1))
         if self.current_epoch >= self.settings.dropout_until * self.settings.max_epochs:
             for module in self.network.modules():
                 if isinstance(module, nn.Dropout):
@@ -234,7 +240,7 @@ def fit(
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    module = Trainee(network, settings, target_scale)
+    module = Trainee(network, settings, target_scale, seed)
     monitor = f"validation_{module.metric}"
     best = ModelCheckpoint(dirpath=folder, filename="best", monitor=monitor, enable_version_counter=False)
     last = ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)  # after every epoch
@@ -249,7 +255,7 @@ def fit(
     train_loader: DataLoader[Any] = DataLoader(train.dataset(), sampler=sampler, batch_size=None)
     validation_loader: DataLoader[Any] = DataLoader(validation.dataset(), batch_size=4096)
     resume_from = folder / LAST_CHECKPOINT
-    with _quiet():
+    with _quiet(), torch.random.fork_rng(devices=[]):
         trainer = pl.Trainer(
             accelerator=device,
             devices=1,

@@ -93,7 +93,7 @@ def _read_structures(path: Path, data: DataSection) -> tuple[list[Record], dict[
     records: list[Record] = []
     skipped: dict[str, str] = {}
     for index, atoms in enumerate(read_extxyz(path)):
-        name = str(atoms.info.get(data.id_key, index))
+        name = str(atoms.info.get(data.id_key, f"{path.name}#{index}"))
         targets = tuple(_target(atoms.info.get(column), name, data) for name, column in data.target_columns.items())
         if all(map(math.isnan, targets)):
             skipped[name] = f"no finite number {' or '.join(map(repr, data.target_columns.values()))}"
@@ -110,7 +110,10 @@ def _read_table(path: Path, data: DataSection) -> tuple[list[Record], dict[str, 
         frame = pd.read_csv(io.StringIO(_text(path)), dtype=str, keep_default_na=False)  # "NaN" is a formula
     except Exception as error:  # decompression and parser raise all kinds
         raise RecipeError(f"the data file {path} cannot be read as CSV: {error}") from None
-    missing = [name for name in (data.formula_column, *data.target_columns.values()) if name not in frame]
+    wanted = [data.formula_column, *data.target_columns.values()]
+    if "id_key" in data.model_fields_set:
+        wanted.append(data.id_key)
+    missing = [name for name in wanted if name not in frame]
     if missing:
         raise RecipeError(
             f"the data file {path} has no column {missing[0]!r}; its columns are {', '.join(frame.columns)}"
@@ -120,14 +123,15 @@ def _read_table(path: Path, data: DataSection) -> tuple[list[Record], dict[str, 
     columns = [[_target(value, name, data) for value in frame[column]] for name, column in data.target_columns.items()]
     records: list[Record] = []
     skipped: dict[str, str] = {}
-    for name, formula, *targets in zip(names, formulas, *columns, strict=True):
+    for number, (name, formula, *targets) in enumerate(zip(names, formulas, *columns, strict=True), start=1):
+        row = f"{name} (row {number})" if name else f"row {number}"
         if all(map(math.isnan, targets)):
-            skipped[name] = f"no finite number {' or '.join(map(repr, data.target_columns.values()))}"
+            skipped[row] = f"no finite number {' or '.join(map(repr, data.target_columns.values()))}"
             continue
         try:
             records.append(Record(name, parse_formula(formula), tuple(targets)))
         except CompositionError as error:
-            skipped[name] = str(error)
+            skipped[row] = str(error)
     return records, skipped
 
 
@@ -142,4 +146,8 @@ def _target(value: object, property_name: str, data: DataSection) -> float:
         return math.nan
     if not math.isfinite(number) or isinstance(value, bool | np.bool_):
         return math.nan
-    return float(sum(number > edge for edge in data.class_edges)) if classes else number
+    if not classes:
+        return number
+    if data.class_edges:
+        return float(sum(number > edge for edge in data.class_edges))
+    return number if number in range(len(classes)) else math.nan  # without edges, a number is that of the class

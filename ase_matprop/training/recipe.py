@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from ase.data import atomic_numbers
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ase_matprop.descriptors.registry import get_descriptor
@@ -29,6 +30,8 @@ class DataSection(Section):
     names the properties stand in the file, where those differ.  A property that is a class may be given by a number:
     a row is of class k if its number exceeds k of the ``class_edges``.  ``lowest_per_formula`` keeps the row with the
     lowest target of each reduced formula, ``remove_elements`` drops pure elements (thesis of D. Jha, section 3.2.1).
+    ``exclude_elements`` drops rows with these elements before the split: with it, recipes whose descriptors cover
+    different elements have the same test rows.
     """
 
     file: str
@@ -41,6 +44,7 @@ class DataSection(Section):
     formula_column: str = "formula"
     lowest_per_formula: bool = False
     remove_elements: bool = False
+    exclude_elements: list[str] = Field(default_factory=list)
     name: str
     licence: str
     citation: str
@@ -54,6 +58,14 @@ class DataSection(Section):
     @classmethod
     def _all_known(cls, values: list[str]) -> list[str]:
         return [get_property(value).name for value in values]
+
+    @field_validator("exclude_elements")
+    @classmethod
+    def _elements(cls, values: list[str]) -> list[str]:
+        for value in values:
+            if value not in atomic_numbers:
+                raise ValueError(f"{value!r} is no element")
+        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -69,6 +81,8 @@ class DataSection(Section):
             raise ValueError("class_edges need a property that is a class")
         if self.class_edges and len(self.class_edges) != len(self.classes) - 1:
             raise ValueError(f"{len(self.classes)} classes need {len(self.classes) - 1} class_edges")
+        if sorted(set(self.class_edges)) != self.class_edges:
+            raise ValueError("class_edges must increase")
         return self
 
     @builtins.property
@@ -201,6 +215,8 @@ class DataRecipe(Section):
 
     @model_validator(mode="after")
     def _hull_of_formation_energies(self) -> Self:
+        if self.data.classes and self.training.outlier_sigma is not None:
+            raise ValueError("training.outlier_sigma: a class has no outliers; remove the key")
         if self.training.hull_cutoff is not None and self.data.property != "formation_energy_per_atom":
             raise ValueError("training.hull_cutoff: needs the property 'formation_energy_per_atom'")
         return self

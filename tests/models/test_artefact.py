@@ -118,6 +118,12 @@ def test_descriptor_of_another_version(model: Path) -> None:
         load_model(model)
 
 
+def test_loading_leaves_the_random_state(model: Path) -> None:
+    state = torch.get_rng_state()
+    load_model(model)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_names_and_paths(tmp_path: Path, model: Path) -> None:
     assert find_model(str(model)) == model
     with pytest.raises(UnknownNameError, match="Did you mean 'irnet17-mp'"):

@@ -140,7 +140,7 @@ def test_names_of_classes_may_stand_in_the_file(tmp_path: Path) -> None:
     recipe = RECIPE.replace('"formation_energy_per_atom"', '"metallicity"')
     recipe = recipe.replace("max_epochs = 12", 'max_epochs = 2\nloss = "cross_entropy"')
     result = run(tmp_path, recipe, table)
-    assert table["formula"][7] in result.card.training_set.rows_without_features
+    assert set(result.card.training_set.rows_without_features) == {f"{table['formula'][7]} (row 8)"}
     assert sum(map(sum, result.card.classification["train"].confusion)) == result.card.training_set.rows["train"]
 
 
@@ -174,11 +174,26 @@ def test_transfer_starts_from_the_other_model(tmp_path: Path) -> None:
         ('"formation_energy_per_atom"', '"metallicity"\nclass_edges = [0.0, 1.0]', "2 classes need 1 class_edges"),
         ('"formation_energy_per_atom"', '"band_gap"\nfurther_properties = ["metallicity"]', "is a class and cannot"),
         ('scaling = "none"', 'scaling = "some"', "descriptor.scaling"),
+        ('"toy.csv.gz"', '"toy.csv.gz"\nid_key = "mpid"', "no column 'mpid'"),
+        ('"toy.csv.gz"', '"toy.csv.gz"\nexclude_elements = ["Xx"]', "'Xx' is no element"),
+        (
+            '"formation_energy_per_atom"',
+            '"formation_energy_per_atom"\nfurther_properties = ["band_gap"]\ncolumns = { band_gap = "nothing" }',
+            r"none of the training rows has the property 'band_gap' \('nothing' in toy.csv.gz\)",
+        ),
+        (
+            '"formation_energy_per_atom"',
+            '"metallicity"\ncolumns = { metallicity = "one" }\nclass_edges = [0.0]\n#',
+            "is a number|all training rows are of one class",
+        ),
     ],
 )
 def test_bad_recipes_are_one_clear_error(tmp_path: Path, old: str, new: str, message: str) -> None:
+    recipe = RECIPE.replace(old, new)
+    if "metallicity" in new and "max_epochs" not in new:
+        recipe = recipe.replace("max_epochs", 'loss = "cross_entropy"\nmax_epochs')
     with pytest.raises((RecipeError, LookupError), match=message) as error:
-        run(tmp_path, RECIPE.replace(old, new), toy_table())
+        run(tmp_path, recipe, toy_table().assign(nothing="", one=1.0))
     assert "\n" not in str(error.value)
 
 
@@ -199,7 +214,7 @@ def test_rows_of_a_table(tmp_path: Path) -> None:
     assert table.ids == ["Fe4O6", "NaN", "Ca2O2", "Fe6O9", "KCl", "KBr"]
     assert table.held_out.tolist() == [False] * 3 + [True] * 3
     assert table.removed == {"pure elements": 1, "not the lowest of their formula": 2}
-    assert set(table.skipped) == {"Xx2", "MgO", "MgS", "He2O"}
+    assert set(table.skipped) == {"Xx2 (row 4)", "MgO (row 6)", "MgS (row 7)", "He2O"}
     assert table.elements(np.array([1])) == ["N", "Na"]
     assert table.reduced_formulas()[0] == table.reduced_formulas()[3]
     np.testing.assert_allclose(table.features.sum(axis=1), 1.0)
@@ -214,6 +229,24 @@ def test_truncated_file_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"formula,formation_energy_per_atom\nFe2O3,-1.0\n" * 99)[:60])
     with pytest.raises(RecipeError, match="cannot be read as CSV"):
         load_feature_table(tmp_path, section(file="a.csv.gz"), "fractions", cache_dir=tmp_path / "cache")
+
+
+def test_numbers_of_classes_and_nothing_else_without_edges(tmp_path: Path) -> None:
+    """A band gap of 4.4 eV is no class."""
+    (tmp_path / "a.csv").write_text("formula,metallicity\nMgO,1\nCu,0\nNaCl,4.4\nCaO,non-metal\nFe,2\n")
+    data = section(file="a.csv").model_copy(update={"property": "metallicity"})
+    table = load_feature_table(tmp_path, data, "fractions", cache_dir=tmp_path / "cache")
+    assert dict(zip(table.ids, table.targets[:, 0], strict=True)) == {"MgO": 1, "Cu": 0, "CaO": 1}
+
+
+def test_excluded_elements_make_the_rows_of_descriptors_equal(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("formula,formation_energy_per_atom\nMgO,-3\nHeO,1\nNaCl,-2\n")
+    with_it, without = (section(file="a.csv", **more) for more in ({}, {"exclude_elements": ["He"]}))
+    whole = load_feature_table(tmp_path, with_it, "composition", cache_dir=tmp_path / "cache")
+    assert whole.ids == ["MgO", "HeO", "NaCl"]
+    table = load_feature_table(tmp_path, without, "composition", cache_dir=tmp_path / "cache")
+    assert (table.ids, table.removed) == (["MgO", "NaCl"], {"with He": 1})
+    assert load_feature_table(tmp_path, with_it, "fractions", cache_dir=tmp_path / "cache").ids == table.ids
 
 
 def test_held_out_rows_are_never_trained_on() -> None:

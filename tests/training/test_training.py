@@ -111,10 +111,14 @@ def test_whole_run(setup: tuple[Path, Path], tmp_path: Path) -> None:
     assert not sets[0] & sets[1] and not sets[0] & sets[2] and not sets[1] & sets[2]
 
 
-def test_interrupted_run_is_resumed_with_the_same_result(setup: tuple[Path, Path], tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_interrupted_run_is_resumed_with_the_same_result(
+    setup: tuple[Path, Path], tmp_path: Path, monkeypatch, dropout: float
+) -> None:
     from ase_matprop.training import loop
 
     recipe, data = setup
+    recipe.write_text(RECIPE.replace("[16, 1]] }", f"[16, 1]], dropout = {dropout} }}"))
     whole = train(recipe, data_dir=data, output=tmp_path / "runs" / "whole", progress_bar=False)
 
     original = loop._History.on_train_epoch_end
@@ -133,7 +137,12 @@ def test_interrupted_run_is_resumed_with_the_same_result(setup: tuple[Path, Path
     assert torch.load(output / "member_0" / "last.ckpt", weights_only=True)["epoch"] == 3
     with pytest.raises(RecipeError, match="--resume"):
         train(recipe, data_dir=data, output=output, progress_bar=False)
+    state = torch.get_rng_state()
     resumed = train(recipe, data_dir=data, output=output, progress_bar=False, resume=True)
+    assert torch.equal(torch.get_rng_state(), state)
+    pd.testing.assert_frame_equal(
+        *(pd.read_csv(tmp_path / "runs" / name / "member_0" / "history.csv") for name in ("whole", "cut"))
+    )
     assert list(pd.read_csv(output / "member_0" / "history.csv")["epoch"]) == list(range(6))
     assert resumed.card.errors["test"].mae == pytest.approx(whole.card.errors["test"].mae, rel=1e-4)
 
@@ -216,6 +225,32 @@ def test_data_that_changed_under_a_run(setup: tuple[Path, Path], tmp_path: Path)
     (data / "toy.extxyz.xz").write_bytes(lzma.compress((data / "toy.extxyz").read_bytes()))
     with pytest.raises(RecipeError, match="changed since the run"):
         train(recipe, data_dir=data, output=output, progress_bar=False, resume=True)
+
+
+def test_targets_that_changed_under_a_run(setup: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, data = setup
+    output = tmp_path / "runs" / "a"
+    train(recipe, data_dir=data, output=output, progress_bar=False)
+    structures = toy_structures()
+    structures[5].info.pop("formation_energy_per_atom")
+    structures[6].positions[1] = structures[6].positions[0]
+    for atoms in structures[7:]:
+        atoms.info["formation_energy_per_atom"] += 1.0
+    write(data / "toy.extxyz", structures)
+    (data / "toy.extxyz.xz").write_bytes(lzma.compress((data / "toy.extxyz").read_bytes()))
+    with pytest.raises(RecipeError, match="changed since the run"):
+        train(recipe, data_dir=data, output=output, progress_bar=False, resume=True)
+
+
+def test_words_may_change_under_a_run(setup: tuple[Path, Path], tmp_path: Path) -> None:
+    """What a finished run says of its model can be corrected without training again."""
+    recipe, data = setup
+    output = tmp_path / "runs" / "a"
+    first = train(recipe, data_dir=data, output=output, progress_bar=False)
+    recipe.write_text(RECIPE.replace('"a toy"', '"a better word"'))
+    second = train(recipe, data_dir=data, output=output, progress_bar=False, resume=True)
+    assert second.card.description == "a better word"
+    assert second.card.weights.sha256 == first.card.weights.sha256
 
 
 def test_wrong_device_leaves_nothing_behind(setup: tuple[Path, Path], tmp_path: Path) -> None:

@@ -61,7 +61,11 @@ def list_remote_models() -> dict[str, RemoteModel]:
 
 
 def download_model(
-    name: str, output: str | os.PathLike[str] | None = None, *, progress: Progress | None = None
+    name: str,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    sha256: str | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Download weights that others published, and turn them into a model folder.
 
@@ -70,6 +74,7 @@ def download_model(
     Args:
         name: a key of :func:`list_remote_models`.
         output: model folder to write; by default a folder in the working directory with that name.
+        sha256: hash that the file must have, in hexadecimal digits; that of the registry, where it has one, by default.
         progress: called while the file comes.
 
     Returns:
@@ -87,9 +92,10 @@ def download_model(
     output = Path(name if output is None else output)
     check_new(output)
     file = output.parent / PurePosixPath(urlsplit(remote.url).path).name
-    digest = download_file(remote.url, file, sha256=remote.sha256, progress=progress)
-    checked = "as expected" if remote.sha256 else "not verified, since the published one is not known to this package"
-    if not remote.sha256:
+    expected = remote.sha256 if sha256 is None else sha256
+    digest = download_file(remote.url, file, sha256=expected, progress=progress)
+    checked = "as expected" if expected else "not verified, since the published one is not known to this package"
+    if not expected:
         logger.warning("the SHA-256 of %s was %s: it is %s", file.name, checked, digest)
     notes = [
         f"downloaded from {remote.url}; its SHA-256 was {checked}",

@@ -45,6 +45,7 @@ class PropertyModel(nn.Module):
     scale: Tensor
     target_offset: Tensor
     target_scale: Tensor
+    minima: Tensor
 
     def __init__(self, loaded: artefact.Artefact) -> None:
         super().__init__()
@@ -56,6 +57,7 @@ class PropertyModel(nn.Module):
             ("scale", loaded.scaler.scale),
             ("target_offset", loaded.target.offset),
             ("target_scale", loaded.target.scale),
+            ("minima", loaded.card.minima()),
         ):
             self.register_buffer(name, torch.from_numpy(np.array(array, dtype=np.float64)))
 
@@ -70,7 +72,7 @@ class PropertyModel(nn.Module):
         """Return what one member of the ensemble predicts from the output of its network, shape (n, n_outputs)."""
         if self.is_classification:
             return output.softmax(dim=-1)
-        return self.target_offset + self.target_scale * output
+        return torch.maximum(self.target_offset + self.target_scale * output, self.minima)
 
 
 def export_model(

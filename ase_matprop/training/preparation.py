@@ -1,0 +1,145 @@
+"""What a training run checks and fixes before it begins: output folder, data, split, initial weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ase_matprop.descriptors.registry import get_descriptor
+from ase_matprop.errors import RecipeError
+from ase_matprop.models import artefact
+from ase_matprop.models.artefact import Artefact
+from ase_matprop.models.predictor import descriptor_of
+from ase_matprop.models.registry import find_model
+from ase_matprop.networks import build_network, resolve_settings
+from ase_matprop.training.datasets import FeatureTable
+from ase_matprop.training.hull import remove_far_above_hull
+from ase_matprop.training.recipe import DataRecipe, Recipe
+from ase_matprop.training.splits import Split, make_split, remove_outliers, split_held_out, thin_out
+
+RECIPE_FILE = "recipe.toml"
+SPLIT_FILE = "split.json"
+PROVENANCE_FILE = "provenance.json"
+
+
+def split_table(recipe: DataRecipe, table: FeatureTable) -> Split:
+    """Split the rows as the recipe says, and take out of training what it excludes."""
+    options = recipe.split
+    shares: dict[str, Any] = {"test": options.test, "validation": options.validation, "seed": options.seed}
+    if recipe.data.held_out_file is not None:
+        split = split_held_out(table.held_out, **shares)
+    else:
+        groups = table.reduced_formulas() if options.grouped else None
+        split = make_split(len(table), groups=groups, **shares)
+    if recipe.training.outlier_sigma is not None and not recipe.data.classes:
+        split = remove_outliers(split, table.targets, recipe.training.outlier_sigma)
+    if recipe.training.hull_cutoff is not None:
+        split = remove_far_above_hull(split, table, recipe.training.hull_cutoff)
+    return split if options.train_rows is None else thin_out(split, options.train_rows, options.seed)
+
+
+def check_network(recipe: Recipe, device: str) -> None:
+    """Find wrong settings before anything is computed or written."""
+    if device not in ("cpu", "cuda", "auto"):
+        raise RecipeError(f"the device must be cpu, cuda or auto. Got {device!r}.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("the device cuda is not there; train with --device cpu")
+    try:
+        with torch.device("meta"):  # shapes only
+            n_inputs = len(get_descriptor(recipe.descriptor.name).labels)
+            build_network(recipe.network.name, n_inputs, recipe.data.n_outputs, recipe.network.settings)
+    except (ValueError, TypeError) as error:
+        raise RecipeError(f"the network of the recipe {recipe.name} cannot be built: {error}") from None
+
+
+def check_output(recipe: DataRecipe, recipe_path: Path, output: Path, resume: bool) -> None:
+    """Refuse a folder with something else in it."""
+    stored = output / RECIPE_FILE
+    if not resume and output.exists() and any(output.iterdir()):
+        raise RecipeError(
+            f"the output folder {output} is not empty; choose another one, or go on with its run with --resume"
+        )
+    if resume and stored.is_file() and not _is_recipe(stored, recipe):
+        raise RecipeError(f"{output} holds a run of another recipe than {recipe_path}; choose another output folder")
+
+
+def _is_recipe(path: Path, recipe: DataRecipe) -> bool:
+    """Whether the recipe at ``path`` does the same as ``recipe``; what is only said may differ."""
+    try:
+        stored = type(recipe).read(path)
+    except RecipeError:  # a recipe of another kind
+        return False
+    said: dict[str, Any] = {"output": True, "data": {"name", "licence", "citation"}}
+    return stored.model_dump(exclude=said) == recipe.model_dump(exclude=said)
+
+
+def initial_model(recipe: Recipe) -> Artefact | None:
+    """Load the model from which the recipe starts, and check that its weights can be used."""
+    name = recipe.network.initial_model
+    if name is None:
+        return None
+    initial = artefact.load(find_model(name))
+    card = initial.card
+    wanted = resolve_settings(recipe.network.name, recipe.network.settings)
+    descriptor = descriptor_of(card)  # of the version of the initial model
+    scaling = card.recipe.get("descriptor", {}).get("scaling", recipe.descriptor.scaling)
+    pairs = {
+        "network": (card.network.name, recipe.network.name),
+        "settings": ({**card.network.settings}, {**wanted}),
+        "descriptor": (descriptor.name, get_descriptor(recipe.descriptor.name).name),
+        "scaling": (scaling, recipe.descriptor.scaling),
+        "clip": (card.descriptor.clip, recipe.descriptor.clip),
+        "properties": (card.properties, recipe.data.properties),
+    }
+    for what, (one, other) in pairs.items():
+        if json.loads(json.dumps(one)) != json.loads(json.dumps(other)):  # tuples and lists are the same here
+            raise RecipeError(f"the initial model {name} has the {what} {one}, the recipe {recipe.name} has {other}")
+    return initial
+
+
+def check_targets(recipe: Recipe, table: FeatureTable, split: Split) -> None:
+    """Find targets that teach nothing before anything is computed."""
+    for column, name in enumerate(recipe.data.properties):
+        for part, rows in (("training", split.train), ("validation", split.validation)):
+            if not np.isfinite(table.targets[rows, column]).any():
+                raise RecipeError(
+                    f"none of the {part} rows has the property {name!r} "
+                    f"({recipe.data.target_columns[name]!r} in {recipe.data.file}); check the name and the data"
+                )
+    if recipe.data.classes and len(np.unique(table.targets[split.train, 0])) < 2:
+        raise RecipeError(
+            f"all training rows are of one class of {recipe.data.property}; check the column and the class_edges"
+        )
+
+
+def store_split(split: Split, ids: list[str], path: Path) -> None:
+    """Write the split, or check that a resumed run has the one it began with: no test row was ever trained on."""
+    text = split.to_json(ids)
+    if not path.is_file():
+        path.write_text(text)
+    elif path.read_text() != text:
+        raise RecipeError(
+            f"the data or the descriptor changed since the run in {path.parent} began; start again in another folder"
+        )
+
+
+def store_provenance(table: FeatureTable, recipe: Recipe, initial: Artefact | None, path: Path) -> None:
+    """Write what the run was made of, or check that a resumed run has the same."""
+    descriptor = get_descriptor(recipe.descriptor.name)
+    content = {
+        "data_sha256": table.source_sha256,
+        "descriptor": f"{descriptor.name} {descriptor.version}",
+        "initial_weights_sha256": "" if initial is None else initial.card.weights.sha256,
+    }
+    text = json.dumps(content, indent=2) + "\n"
+    if not path.is_file():
+        path.write_text(text)
+    elif path.read_text() != text:
+        raise RecipeError(
+            f"the data, the descriptor or the initial model changed since the run in {path.parent} began; start again "
+            "in another folder"
+        )
