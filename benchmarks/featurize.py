@@ -43,7 +43,7 @@ def drawn_structures(path: Path | None, n: int, seed: int) -> list[Atoms]:
             atoms.positions += rng.uniform(-0.1, 0.1, atoms.positions.shape)
             structures.append(atoms)
         return structures
-    from ase_matprop.training.datasets import read_extxyz
+    from ase_matprop.training.readers import read_extxyz
 
     everything = read_extxyz(path)
     return [everything[index] for index in rng.choice(len(everything), n, replace=False)]

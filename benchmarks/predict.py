@@ -43,7 +43,7 @@ def main() -> None:
     if options.data is None:
         structures = cells_of_26_atoms(options.n)
     else:
-        from ase_matprop.training.datasets import read_extxyz
+        from ase_matprop.training.readers import read_extxyz
 
         everything = read_extxyz(options.data)
         rows = np.random.default_rng(0).choice(len(everything), min(options.n, len(everything)), replace=False)

@@ -13,7 +13,7 @@ from ase.cell import Cell
 from ase_matprop.descriptors import voronoi, ward2017
 from ase_matprop.descriptors.voronoi import Tessellation, reduced_lattice, tessellate
 from ase_matprop.structures import as_atoms
-from ase_matprop.training.datasets import read_extxyz
+from ase_matprop.training.readers import read_extxyz
 from tests.conftest import crystals_for_comparison, prototype_crystals
 
 CRYSTALS = crystals_for_comparison()

@@ -258,7 +258,7 @@ def test_imputed_element_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.data
 @pytest.mark.slow
 def test_every_structure_of_the_materials_project_set_has_features(data_dir) -> None:
-    from ase_matprop.training.datasets import read_extxyz
+    from ase_matprop.training.readers import read_extxyz
 
     structures = read_extxyz(data_dir / "mp" / "mp_formation_energy.extxyz.xz")
     assert len(structures) == 33064

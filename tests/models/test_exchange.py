@@ -33,6 +33,7 @@ from ase_matprop.models.exchange import (
 from ase_matprop.models.exchange.download import RemoteModel, download_file
 from ase_matprop.networks import build_network
 from ase_matprop.networks.elemnet import WIDTHS
+from tests.conftest import untrained_model
 
 onnx = pytest.importorskip("onnx")
 h5py = pytest.importorskip("h5py")
@@ -472,6 +473,20 @@ def test_export_of_a_classification(small_model: Path, tmp_path: Path, features:
     np.testing.assert_allclose(probabilities, load_model(tmp_path / "classes").predict_features(features)[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+def test_exported_band_gaps_are_not_negative_either(tmp_path: Path, features: np.ndarray, format: str) -> None:
+    """The untrained model gives about -1.5 eV, if it is let."""
+    model = untrained_model(tmp_path / "gaps", properties=["band_gap"])
+    assert (load_model(model).predict(CRYSTALS[:1]).values == 0.0).all()
+    file = export_model(model, tmp_path / "exported", format=format)
+    values = (
+        run_exported(file, features)
+        if format == "onnx"
+        else torch.jit.load(str(file))(torch.from_numpy(features)).numpy()
+    )
+    assert (values == 0.0).all()
+
+
 def test_export_and_import_again(tmp_path: Path) -> None:
     first = import_weights(write_matmul(tmp_path / "file.onnx"), "nn24", tmp_path / "first")
     file = export_model(first, tmp_path / "exported.onnx")
@@ -582,6 +597,8 @@ def test_download_model(server: tuple[str, Path], tmp_path: Path, monkeypatch: p
     card = ModelCard.read(download_model("unknown", "elsewhere"))
     assert any("SHA-256 was not verified" in note for note in card.notes)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "known"]
+    with pytest.raises(MatPropError, match="is not the file that was published"):
+        download_model("unknown", "again", sha256="0" * 64)
     with pytest.raises(ArtefactError, match=r"does not fit nn24.*the downloaded file is kept: other.onnx"):
         download_model("other")
     assert Path("other.onnx").is_file() and not Path("other").exists()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -52,6 +53,7 @@ class PropertyModel(nn.Module):
         self.members = loaded.network.members
         self.clip = loaded.scaler.clip
         self.is_classification = bool(loaded.card.material_property.classes)
+        self.is_bounded = any(minimum > -math.inf for minimum in loaded.card.minima())
         for name, array in (
             ("mean", loaded.scaler.mean),
             ("scale", loaded.scaler.scale),
@@ -72,7 +74,8 @@ class PropertyModel(nn.Module):
         """Return what one member of the ensemble predicts from the output of its network, shape (n, n_outputs)."""
         if self.is_classification:
             return output.softmax(dim=-1)
-        return torch.maximum(self.target_offset + self.target_scale * output, self.minima)
+        values = self.target_offset + self.target_scale * output
+        return torch.maximum(values, self.minima) if self.is_bounded else values
 
 
 def export_model(
