@@ -37,6 +37,7 @@ def models_list() -> None:
                 )
             return
         table = Table("model", "property", "from", "on test rows", "test rows", "elements")
+        table.columns[0].no_wrap = True
         for card in cards:
             properties = ", ".join(get_property(name).long_name for name in card.properties)
             needed = "structure" if get_descriptor(card.descriptor.name).needs_structure else "formula"
