@@ -49,6 +49,10 @@ def learning_curves(axes: Axes, results: pd.DataFrame, folder: Path) -> None:
     for network, rows in results.groupby("network", sort=False):
         ordered = rows.sort_values("training rows")
         axes.loglog(ordered["training rows"], ordered["test MAE"], marker="o", label=network)
+    summaries = [pd.read_csv(path) for path in folder.parents[1].glob("forest-*/summary.csv")]  # of matprop baseline
+    if summaries:
+        forest = pd.concat(summaries).sort_values("train_rows")
+        axes.loglog(forest["train_rows"], forest["test_mae"], marker="o", label="random forest, features of IRNet-17")
     axes.set(xlabel="training rows", ylabel="test mean absolute error (eV/atom)")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")

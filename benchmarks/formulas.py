@@ -1,4 +1,4 @@
-"""Formulas per second: parsing, features and predictions, beside matminer and scikit-learn's random forest.
+"""Formulas per second: parsing, features and predictions, beside matminer.
 
     python benchmarks/formulas.py --n 100000
 
@@ -24,7 +24,6 @@ from ase.data import chemical_symbols
 from matminer.featurizers import composition as mc
 from matminer.featurizers.base import MultipleFeaturizer
 from pymatgen.core import Composition
-from sklearn.ensemble import RandomForestRegressor
 
 from ase_matprop import load_model
 from ase_matprop.compositions import composition_entries
@@ -58,7 +57,7 @@ def main() -> None:
     print(
         f"{platform.processor() or platform.machine()}, one core, {options.n} formulas, {options.n_peer} for matminer\n"
     )
-    print("| what | formulas a second | matminer or scikit-learn | ratio |\n|---|---|---|---|")
+    print("| what | formulas a second | matminer | ratio |\n|---|---|---|---|")
 
     def report(what: str, ours: float, peer: float | None = None) -> None:
         ratio = "" if peer is None else f"{ours / peer:.0f}"
@@ -86,11 +85,6 @@ def main() -> None:
     for name in options.models:
         model = load_model(name)
         model.predict(formulas[:100])
-        features, _ = get_descriptor(model.card.descriptor.name).compute(amounts[:4096])
-        forest = RandomForestRegressor(100, max_features=0.25, n_jobs=1).fit(features, features[:, 0])
-        theirs = per_second(lambda f=forest, x=features: f.predict(x), len(features))
-        network = per_second(lambda m=model, x=features: m.predict_features(x), len(features))
-        report(f"{name}: network alone, and a forest of 100 trees", network, theirs)
         report(f"{name}: from formula to value", per_second(lambda m=model: m.predict(formulas), options.n))
 
 
