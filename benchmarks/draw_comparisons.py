@@ -39,7 +39,8 @@ def depth(axes: Axes, results: pd.DataFrame, folder: Path) -> None:
     for network, rows in results.groupby("network", sort=False):
         axes.plot(rows["depth"].astype(int), rows["test MAE"], marker="o", label=f"{network}, test")
         axes.plot(rows["depth"].astype(int), rows["train MAE"], ls=":", color=axes.lines[-1].get_color())
-    axes.set(xlabel="number of layers", ylabel="mean absolute error (eV/atom)", title="dotted: training rows")
+    title = "dotted: training rows"
+    axes.set(xlabel="number of layers", ylabel="mean absolute error (eV/atom)", title=title, yscale="log")
     axes.grid(alpha=0.3)
     axes.legend()
 
