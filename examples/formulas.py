@@ -7,7 +7,7 @@ from ase_matprop import load_model
 
 candidates = ["Fe2O3", "Ca3(PO4)2", "Lu(MnGe)6", Composition("NaCl"), {"Ti": 1, "O": 2}, "Fe2O", "Xy2"]
 energies = load_model("irnet17-composition-mp").predict(candidates)
-print(energies.to_frame()[["name", "formula", "formation_energy_per_atom", "error"]].to_string(index=False))
+print(energies.to_frame()[["name", "formula", "formation_energy_per_atom", "unit", "error"]].to_string(index=False))
 assert energies.n_failed == 1  # Xy is no element
 
 gaps = load_model("irnet17-bandgap-oqmd").predict(["MgO", "ZnS", "Cu3Au"])

@@ -35,7 +35,7 @@ def split_table(recipe: DataRecipe, table: FeatureTable) -> Split:
     else:
         groups = table.reduced_formulas() if options.grouped else None
         split = make_split(len(table), groups=groups, **shares)
-    if recipe.training.outlier_sigma is not None and not recipe.data.classes:
+    if recipe.training.outlier_sigma is not None:
         split = remove_outliers(split, table.targets, recipe.training.outlier_sigma)
     if recipe.training.hull_cutoff is not None:
         split = remove_far_above_hull(split, table, recipe.training.hull_cutoff)
@@ -89,7 +89,7 @@ def initial_model(recipe: Recipe) -> Artefact | None:
     scaling = card.recipe.get("descriptor", {}).get("scaling", recipe.descriptor.scaling)
     pairs = {
         "network": (card.network.name, recipe.network.name),
-        "settings": ({**card.network.settings}, {**wanted}),
+        "settings": (card.network.settings, wanted),
         "descriptor": (descriptor.name, get_descriptor(recipe.descriptor.name).name),
         "scaling": (scaling, recipe.descriptor.scaling),
         "clip": (card.descriptor.clip, recipe.descriptor.clip),
@@ -118,13 +118,7 @@ def check_targets(recipe: Recipe, table: FeatureTable, split: Split) -> None:
 
 def store_split(split: Split, ids: list[str], path: Path) -> None:
     """Write the split, or check that a resumed run has the one it began with: no test row was ever trained on."""
-    text = split.to_json(ids)
-    if not path.is_file():
-        path.write_text(text)
-    elif path.read_text() != text:
-        raise RecipeError(
-            f"the data or the descriptor changed since the run in {path.parent} began; start again in another folder"
-        )
+    _write_or_compare(path, split.to_json(ids), "the data or the descriptor")
 
 
 def store_provenance(table: FeatureTable, recipe: Recipe, initial: Artefact | None, path: Path) -> None:
@@ -135,11 +129,12 @@ def store_provenance(table: FeatureTable, recipe: Recipe, initial: Artefact | No
         "descriptor": f"{descriptor.name} {descriptor.version}",
         "initial_weights_sha256": "" if initial is None else initial.card.weights.sha256,
     }
-    text = json.dumps(content, indent=2) + "\n"
+    _write_or_compare(path, json.dumps(content, indent=2) + "\n", "the data, the descriptor or the initial model")
+
+
+def _write_or_compare(path: Path, text: str, what: str) -> None:
+    """Write what a run began with, or refuse to go on where it is another than before."""
     if not path.is_file():
         path.write_text(text)
     elif path.read_text() != text:
-        raise RecipeError(
-            f"the data, the descriptor or the initial model changed since the run in {path.parent} began; start again "
-            "in another folder"
-        )
+        raise RecipeError(f"{what} changed since the run in {path.parent} began; start again in another folder")
