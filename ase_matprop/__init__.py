@@ -18,7 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ase_matprop.calculators import SIPFENN, ElemNet, IRNet, MatProp
+    from ase_matprop.calculators import SIPFENN, ElemNet, IRNet, MatProp, SchNet
     from ase_matprop.errors import MatPropError
     from ase_matprop.models import Predictions as Predictions
     from ase_matprop.models import list_models, load_model, predict
@@ -33,6 +33,7 @@ _MODULE_OF = {
     "MatPropError": "ase_matprop.errors",
     "Predictions": "ase_matprop.models",
     "SIPFENN": "ase_matprop.calculators",
+    "SchNet": "ase_matprop.calculators",
     "list_models": "ase_matprop.models",
     "load_model": "ase_matprop.models",
     "predict": "ase_matprop.models",
@@ -46,6 +47,7 @@ __all__ = [
     "IRNet",
     "MatProp",
     "MatPropError",
+    "SchNet",
     "list_models",
     "load_model",
     "predict",

@@ -22,6 +22,7 @@ try:
             ("irnet", "IRNet", "doi:10.1038/s41598-021-83193-1"),
             ("sipfenn", "SIPFENN", "doi:10.1016/j.commatsci.2022.111254"),
             ("elemnet", "ElemNet", "doi:10.1038/s41598-018-35934-y"),
+            ("schnet", "SchNet", "doi:10.1063/1.5019779"),
         )
     }
 except Exception:  # whatever changed in ASE's private part must not break ASE for the user

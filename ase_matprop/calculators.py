@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import numbers
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.data import atomic_numbers
+from numpy.typing import NDArray
 
 from ase_matprop.errors import MatPropError, StructureError, UnknownElementError
 from ase_matprop.models import DEFAULT_MODEL, Predictions, Predictor, load_model
+from ase_matprop.models.atomistic import AtomisticPredictor
+from ase_matprop.models.card import ModelCard
 from ase_matprop.models.predictor import Progress
 from ase_matprop.models.registry import read_card
+from ase_matprop.networks import ATOMISTIC_NETWORKS
+
+logger = logging.getLogger(__name__)
+
+_OF_ATOMS = ("energies", "forces", "stress")
 
 
 class MatProp(Calculator):
     """ASE calculator around a model of this package.
 
     ``energy`` is the predicted energy per atom (for the default model the formation energy) times the number of atoms,
-    in eV per cell; ``free_energy`` equals ``energy``.  A network on descriptors has no forces: asking for them raises
-    ASE's ``PropertyNotImplementedError``.  Of a model of several properties the first one is the energy, if it is one;
+    in eV per cell; ``free_energy`` equals ``energy``.  A network on neighbour graphs (SchNet) has ``forces``,
+    ``stress`` and ``energies`` of the atoms besides; one on descriptors has not, and asking for them raises ASE's
+    ``PropertyNotImplementedError``.  Of a model of several properties the first one is the energy, if it is one;
     a model whose first property is no energy declares no ASE property: call :meth:`calculate` and read
     :attr:`predictions`.
 
@@ -62,6 +73,7 @@ class MatProp(Calculator):
     ) -> None:
         self.predictions: Predictions | None = None
         self._predictor: Predictor | None = None
+        self._warned: set[str] = set()
         parameters = {
             "model": self.default_model if model is None else model,
             "device": device,
@@ -88,7 +100,7 @@ class MatProp(Calculator):
                 )
             if wanted["reference_energies"] is not None and not card.material_property.is_energy:
                 raise MatPropError(f"the model {card.name} predicts no energy; reference_energies mean nothing to it")
-            self.implemented_properties = ["energy", "free_energy"] if card.material_property.is_energy else []
+            self.implemented_properties = _implemented(card)
         changed: dict[str, Any] = super().set(**kwargs)
         if changed:
             self.reset()
@@ -140,32 +152,62 @@ class MatProp(Calculator):
         """
         super().calculate(atoms, list(properties), list(system_changes))
         self.results, self.predictions = {}, None  # whatever fails below, nothing of another structure stays
-        predictions = self.predictor.predict([self.atoms])
+        predictor = self.predictor
+        entries = list(predictor.entries([self.atoms]))
+        predictions = predictor.predict_entries(entries)
         (error,) = predictions.errors
         if error is not None:
-            unknown = self.predictor.unknown_elements(self.atoms.numbers)
+            unknown = predictor.unknown_elements(self.atoms.numbers)
             raise (UnknownElementError if unknown else StructureError)(error)
+        card = predictor.card
+        if not card.material_property.is_energy:
+            self.predictions = predictions
+            return
+        value, n_atoms = float(predictions.values[0]), len(self.atoms)
+        references = self._reference_energies(self.atoms)
+        results: dict[str, Any] = {}
+        if isinstance(predictor, AtomisticPredictor):
+            found = predictor.calculate(cast(Atoms, entries[0].item))
+            energies = found.energies + references
+            results = {"energies": energies, "forces": found.forces, "stress": found.stress}
+            value = found.value
+        energy = (value * n_atoms if card.per_atom else value) + math.fsum(references)
+        self.results = {"energy": energy, "free_energy": energy, **results}
         self.predictions = predictions
-        card = self.predictor.card
-        if card.material_property.is_energy:
-            value = float(predictions.values[0])
-            energy = (value * len(self.atoms) if card.per_atom else value) + self._reference_energy(self.atoms)
-            self.results = {"energy": energy, "free_energy": energy}
+        formula = predictions.formulas[0]
+        if predictions.warnings[0] is not None and formula not in self._warned:
+            self._warned.add(formula)  # once, and not in each step of a relaxation
+            logger.warning("%s, %s: %s", card.name, formula, predictions.warnings[0])
 
-    def _reference_energy(self, atoms: Atoms) -> float:
+    def _reference_energies(self, atoms: Atoms) -> NDArray[np.float64]:
+        """Return the reference energy of each atom in eV, shape (N,)."""
         references = self.parameters["reference_energies"]
         if references is None:
-            return 0.0
+            return np.zeros(len(atoms))
         symbols = atoms.get_chemical_symbols()
         missing = sorted(set(symbols) - set(references))
         if missing:
             raise UnknownElementError(
                 f"reference_energies has no entry for {', '.join(missing)}; add the energy per atom in eV"
             )
-        return math.fsum(references[symbol] for symbol in symbols)
+        return np.array([references[symbol] for symbol in symbols], dtype=np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_predictor": None}
+
+
+class SchNet(MatProp):
+    """Calculator for SchNet and PaiNN, which give ``forces``, ``stress`` and ``energies`` of the atoms besides.
+
+    Everything else as for :class:`MatProp`.  How far forces and stress can be trusted depends on what the network was
+    trained on: its card says whether that was forces, or energies of relaxed structures only.
+
+    K. T. Schütt et al., J. Chem. Phys. 148, 241722 (2018), doi:10.1063/1.5019779.
+    """
+
+    name = "schnet"
+    default_model = "schnet-mp"
+    networks = ATOMISTIC_NETWORKS
 
 
 class IRNet(MatProp):
@@ -202,6 +244,13 @@ class ElemNet(MatProp):
     name = "elemnet"
     default_model = "elemnet-mp"
     networks = frozenset({"elemnet"})
+
+
+def _implemented(card: ModelCard) -> list[str]:
+    """Return the ASE properties that a model has."""
+    if not card.material_property.is_energy:
+        return []
+    return ["energy", "free_energy", *(_OF_ATOMS if card.network.name in ATOMISTIC_NETWORKS else ())]
 
 
 def _check_references(references: Mapping[str, float]) -> dict[str, float]:

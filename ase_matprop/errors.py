@@ -43,6 +43,22 @@ class RecipeError(MatPropError, ValueError):
     """A training recipe, or the data it points to, cannot be used."""
 
 
+class CalculationError(MatPropError, ValueError):
+    """A folder of calculations, or a run in it, cannot be used."""
+
+
+class IncompatibleRunsError(CalculationError):
+    """Calculations were made with settings whose energies cannot be compared."""
+
+
+class ReferenceEnergyError(MatPropError, ValueError):
+    """The reference energy of an element is missing, or a table of them cannot be used."""
+
+
+class FinetuneError(MatPropError, ValueError):
+    """A model cannot be fine-tuned on the data, or with the settings, that were given."""
+
+
 class MissingDependencyError(MatPropError, ImportError):
     """An optional package is needed for what was asked."""
 

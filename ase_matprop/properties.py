@@ -43,6 +43,34 @@ _TABLE = (
         "negative: stable against decomposition into the elements",
     ),
     MaterialProperty(
+        name="energy_per_atom",
+        long_name="total energy",
+        unit="eV/atom",
+        per_atom=True,
+        is_energy=True,
+        convention="total energy of the electronic structure calculation per atom, on the scale of its "
+        "pseudopotentials; only differences between calculations with the same settings mean something",
+    ),
+    MaterialProperty(
+        name="energy_above_fitted_references_per_atom",
+        long_name="energy above fitted references",
+        unit="eV/atom",
+        per_atom=True,
+        is_energy=True,
+        convention="total energy minus the energies of the elements that a least-squares fit to the same "
+        "calculations gave, per atom; not a formation energy: the fitted energies are those of no element, so zero "
+        "and sign mean nothing",
+    ),
+    MaterialProperty(
+        name="formation_energy_per_cation",
+        long_name="formation energy per cation",
+        unit="eV/cation",
+        per_atom=False,
+        is_energy=False,  # the energy of a cell takes the number of its cations, which is a matter of definition
+        convention="energy of an alloy of oxides minus that of the binary oxides it consists of, per cation, as the "
+        "NOMAD2018 challenge has it (C. Sutton et al., npj Comput. Mater. 5, 111 (2019), doi:10.1038/s41524-019-0239-3)",
+    ),
+    MaterialProperty(
         name="band_gap",
         long_name="band gap",
         unit="eV",

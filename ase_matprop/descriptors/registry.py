@@ -51,8 +51,7 @@ class Descriptor:
         Raises:
             DescriptorError: if ``n_jobs`` is not a number of processes.
         """
-        if not isinstance(n_jobs, int) or n_jobs == 0 or n_jobs < -1:
-            raise DescriptorError(f"the number of processes must be positive, or -1 for one per core. Got {n_jobs!r}.")
+        check_n_jobs(n_jobs)
         if n_jobs == 1 or len(structures) < 2:
             return self._function(structures)
         import joblib  # only needed here, and slow to import
@@ -87,6 +86,12 @@ class Descriptor:
         return features, merged
 
 
+def check_n_jobs(n_jobs: int) -> None:
+    """Raise a DescriptorError if ``n_jobs`` is not a number of processes."""
+    if not isinstance(n_jobs, int) or n_jobs == 0 or n_jobs < -1:
+        raise DescriptorError(f"the number of processes must be positive, or -1 for one per core. Got {n_jobs!r}.")
+
+
 def _compute_part(name: str, structures: list[Atoms | Amounts]) -> Features:
     return get_descriptor(name).compute(structures)
 
@@ -103,14 +108,17 @@ def get_descriptor(name: str) -> Descriptor:
     """Return the descriptor called ``name``; several names joined by ``+`` give their features side by side.
 
     Names: ``ward2017`` (271 features: 126 of the structure, 145 of the composition), ``composition`` (145),
-    ``structure`` (126), ``fractions`` (86).
+    ``structure`` (126), ``fractions`` (86); and ``neighbors``, the graphs of SchNet and PaiNN, which stands alone.
 
     Raises:
         UnknownNameError: if one of the names does not exist.
+        DescriptorError: if ``neighbors`` does not stand alone.
     """
     parts = [_single(part.strip()) for part in name.split("+")]
     if len(parts) == 1:
         return parts[0]
+    if not all(part.labels for part in parts):
+        raise DescriptorError(f"the descriptor 'neighbors' stands alone. Got {name!r}.")
 
     def compute(structures: Sequence[Atoms | Amounts]) -> Features:
         results = [part.compute(structures) for part in parts]
@@ -162,11 +170,23 @@ def _fractions() -> Descriptor:
     return Descriptor("fractions", 1, tuple(fractions.feature_labels()), compute, needs_structure=False)
 
 
+def _neighbors() -> Descriptor:
+    from ase_matprop.descriptors import neighbors
+
+    def compute(structures: Sequence[Atoms]) -> Features:
+        raise DescriptorError(
+            "neighbour graphs are no feature vectors; take ase_matprop.descriptors.neighbors.neighbor_graphs"
+        )
+
+    return Descriptor(neighbors.NAME, neighbors.VERSION, (), compute)
+
+
 DESCRIPTORS: dict[str, Callable[[], Descriptor]] = {
     "ward2017": _ward2017,
     "structure": _structure,
     "composition": _composition,
     "fractions": _fractions,
+    "neighbors": _neighbors,
 }
 
 

@@ -93,7 +93,7 @@ class NetworkFeaturizer(BatchFeaturizer):
                 return [f"probability of {name} ({card.name})" for name in card.material_property.classes]
             entries = [get_property(name) for name in card.properties]
             return [f"{entry.name} ({card.name})" + (f" [{entry.unit}]" if entry.unit else "") for entry in entries]
-        width = self.predictor.represent_features(np.zeros((1, card.network.n_inputs)), layer=self.layer).shape[1]
+        width = self.predictor.representation_width(self.layer)
         layer = range(self.predictor.n_layers)[self.layer]
         n_members = card.network.n_members
         return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,15 @@ from torch import Tensor, nn
 
 from ase_matprop.errors import ArtefactError
 from ase_matprop.models.card import ModelCard, WeightsSpec
-from ase_matprop.networks import build_network
+from ase_matprop.models.reach import Reach
+from ase_matprop.networks import ATOMISTIC_NETWORKS, build_network
 from ase_matprop.networks.ensemble import Ensemble
 
 _NETWORK = "network."
 _SCALER_MEAN, _SCALER_SCALE = "scaler.mean", "scaler.scale"
 _TARGET_OFFSET, _TARGET_SCALE = "target.offset", "target.scale"
+_ELEMENT_OFFSETS = "target.element_offsets"
+_REACH = "reach."
 PRECISIONS = {"float16": torch.float16, "float32": torch.float32}
 
 
@@ -62,24 +65,44 @@ class Scaler:
 
 @dataclass(frozen=True, eq=False)
 class TargetTransform:
-    """What turns the network's output into the property: ``offset + scale * output``, in float64."""
+    """What turns the network's output into the property: ``offset + scale * output``, in float64.
+
+    A network on neighbour graphs has ``element_offsets`` besides, shape (MAX_Z, n_outputs): the mean of those of a
+    structure's atoms is added.
+    """
 
     offset: NDArray[np.float64]
     scale: NDArray[np.float64]
+    element_offsets: NDArray[np.float64] | None = None
 
     def inverse(self, output: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return values in the property's unit from network outputs of shape (..., n_outputs)."""
         return self.offset + self.scale * output
 
+    def remaining(self, values: NDArray[np.float64], fractions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what a network with element offsets has to give.
+
+        Args:
+            values: the property, shape (n, n_outputs).
+            fractions: share of each atomic number among the atoms, shape (n, MAX_Z).
+        """
+        return (values - self.offset - self.of_elements(fractions)) / self.scale
+
+    def of_elements(self, fractions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the mean element offset of structures with these fractions, shape (n, n_outputs)."""
+        assert self.element_offsets is not None
+        return np.asarray(fractions @ self.element_offsets)
+
 
 @dataclass(frozen=True, eq=False)
 class Artefact:
-    """A card with the weights that belong to it."""
+    """A card with the weights that belong to it; a network on neighbour graphs has a reach and no scaler."""
 
     card: ModelCard
     network: Ensemble
-    scaler: Scaler
+    scaler: Scaler | None
     target: TargetTransform
+    reach: Reach | None = None
 
 
 def build_ensemble(card: ModelCard) -> Ensemble:
@@ -91,27 +114,35 @@ def build_ensemble(card: ModelCard) -> Ensemble:
         )
 
 
-def save(folder: Path, card: ModelCard, network: nn.Module, scaler: Scaler, target: TargetTransform) -> ModelCard:
+def save(
+    folder: Path,
+    card: ModelCard,
+    network: nn.Module,
+    scaler: Scaler | None,
+    target: TargetTransform,
+    reach: Reach | None = None,
+) -> ModelCard:
     """Write a model folder and return its card, completed with the hash of the weights.
 
-    Weights are stored in the precision that ``card.weights.dtype`` names, scaler and target transform in float64.
+    Weights are stored in the precision that ``card.weights.dtype`` names, scaler and target transform in float64.  What
+    is no weight (running averages, the centres of SchNet's Gaussians) keeps its own.
     """
     precision = PRECISIONS[card.weights.dtype]
+    weights = {name for name, _ in network.named_parameters()}
     tensors = {
-        _NETWORK + name: tensor.detach()
-        .cpu()
-        .to(precision if tensor.is_floating_point() else tensor.dtype)
-        .contiguous()
+        _NETWORK + name: tensor.detach().cpu().to(precision if name in weights else tensor.dtype).contiguous()
         for name, tensor in network.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    for name, array in (
-        (_SCALER_MEAN, scaler.mean),
-        (_SCALER_SCALE, scaler.scale),
-        (_TARGET_OFFSET, target.offset),
-        (_TARGET_SCALE, target.scale),
-    ):
+    arrays = {_TARGET_OFFSET: target.offset, _TARGET_SCALE: target.scale}
+    if scaler is not None:
+        arrays |= {_SCALER_MEAN: scaler.mean, _SCALER_SCALE: scaler.scale}
+    if target.element_offsets is not None:
+        arrays[_ELEMENT_OFFSETS] = target.element_offsets
+    for name, array in arrays.items():
         tensors[name] = torch.from_numpy(np.atleast_1d(np.asarray(array, dtype=np.float64)))
+    if reach is not None:
+        tensors |= {_REACH + name: torch.from_numpy(array) for name, array in reach.to_arrays().items()}
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ArtefactError(
@@ -120,8 +151,8 @@ def save(folder: Path, card: ModelCard, network: nn.Module, scaler: Scaler, targ
     folder.mkdir(parents=True, exist_ok=True)
     data = save_tensors(tensors)
     (folder / card.weights.file).write_bytes(data)
-    weights = WeightsSpec(file=card.weights.file, sha256=hashlib.sha256(data).hexdigest(), dtype=card.weights.dtype)
-    card = card.model_copy(update={"weights": weights})
+    spec = WeightsSpec(file=card.weights.file, sha256=hashlib.sha256(data).hexdigest(), dtype=card.weights.dtype)
+    card = card.model_copy(update={"weights": spec})
     card.write(folder)
     return card
 
@@ -172,8 +203,16 @@ def load(folder: Path) -> Artefact:
         missing = [name for name in missing if not name.endswith("num_batches_tracked")]
         if missing or unexpected:
             raise ValueError(f"missing tensors {missing[:3]}, unexpected tensors {unexpected[:3]}")
-        scaler = Scaler(tensors[_SCALER_MEAN].numpy(), tensors[_SCALER_SCALE].numpy(), card.descriptor.clip)
         target = TargetTransform(tensors[_TARGET_OFFSET].numpy(), tensors[_TARGET_SCALE].numpy())
+        if card.network.name in ATOMISTIC_NETWORKS:
+            offsets = tensors[_ELEMENT_OFFSETS].numpy()
+            if offsets.shape != (card.network.n_inputs, card.network.n_outputs):
+                raise ValueError(f"the element offsets have the shape {offsets.shape}")
+            reach = Reach.from_arrays(
+                {name.removeprefix(_REACH): t.numpy() for name, t in tensors.items() if name.startswith(_REACH)}
+            )
+            return Artefact(card, network.eval(), None, replace(target, element_offsets=offsets), reach)
+        scaler = Scaler(tensors[_SCALER_MEAN].numpy(), tensors[_SCALER_SCALE].numpy(), card.descriptor.clip)
         sizes = {scaler.mean.shape, scaler.scale.shape, (card.network.n_inputs,), (len(card.descriptor.labels),)}
         if len(sizes) != 1:
             raise ValueError(f"scaler, feature labels and network inputs differ in length: {sorted(sizes)}")

@@ -44,6 +44,8 @@ class Predictions:
         further: values of the further properties that the model predicts, by name.
         classes: names of the classes, empty for a property that is a number.
         probabilities: probability of each class, NaN where there is none, shape (n, n_classes).
+        warnings: None or why a value should not be trusted, one entry per row; of models that know what they saw in
+            training (see :class:`ase_matprop.models.reach.Reach`).
     """
 
     values: NDArray[np.float64]
@@ -58,6 +60,7 @@ class Predictions:
     further: Mapping[str, FurtherProperty] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     probabilities: NDArray[np.float64] | None = None
+    warnings: list[str | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -103,7 +106,7 @@ class Predictions:
 
         What could not be read has no formula, and what has no cell no number of atoms.  Each further property adds the
         columns <property> and "<property> unit".  A property that is a class is given by the name of the most probable
-        class, and each class adds a column "probability of <class>".
+        class, and each class adds a column "probability of <class>".  A column warning is there where there is one.
         """
         import pandas as pd
 
@@ -120,6 +123,8 @@ class Predictions:
             columns |= {"unit": self.unit, "spread": self.spread}
         for name, entry in self.further.items():
             columns |= {name: entry.values, f"{name} unit": entry.unit}
+        if any(self.warnings):
+            columns["warning"] = pd.Series(self.warnings, dtype=object)
         columns |= {"model": self.model, "error": pd.Series(self.errors, dtype=object)}
         return pd.DataFrame(columns, index=pd.RangeIndex(len(self)))
 
@@ -143,6 +148,7 @@ class Predictions:
                 )
                 for name, entry in first.further.items()
             },
+            warnings=[warning for part in parts for warning in part.warnings],
             probabilities=None
             if first.probabilities is None
             else np.concatenate([part.probabilities for part in parts if part.probabilities is not None]),

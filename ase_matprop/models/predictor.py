@@ -19,6 +19,7 @@ from ase_matprop.errors import ArtefactError, MatPropError
 from ase_matprop.models import artefact, registry
 from ase_matprop.models.card import ModelCard
 from ase_matprop.models.predictions import FurtherProperty, Predictions
+from ase_matprop.networks import ATOMISTIC_NETWORKS
 from ase_matprop.properties import get_property
 from ase_matprop.structures import StructureEntry, iter_structures, one_entry_each
 
@@ -51,6 +52,7 @@ class Predictor:
             raise MatPropError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
         self._scaler = loaded.scaler
         self._target = loaded.target
+        self._reach = loaded.reach
         self._classes = self.card.material_property.classes
         self._minima = self.card.minima()
         self._descriptor = descriptor_of(self.card)
@@ -165,13 +167,12 @@ class Predictor:
         """As :meth:`represent`, for entries as ``iter_structures`` or ``composition_entries`` yield them."""
         blocks: list[NDArray[np.float64]] = []
         reasons: list[str | None] = []
-        width = self.represent_features(np.zeros((1, self.card.network.n_inputs)), layer=layer).shape[1]
+        width = self.representation_width(layer)
         for batch in self._batches(entries, batch_size):
-            features, errors = self._features(batch, n_jobs)
+            good, inputs, errors = self._inputs(batch, n_jobs)
             block = np.full((len(batch), width), np.nan)
-            good = [row for row, error in enumerate(errors) if error is None]
             if good:
-                block[good] = self.represent_features(features[good], layer=layer)
+                block[good] = self._represent(inputs, layer)
             blocks.append(block)
             reasons += errors
         return np.concatenate(blocks) if blocks else np.empty((0, width)), reasons
@@ -182,17 +183,32 @@ class Predictor:
         Raises:
             MatPropError: if the network has no such layer.
         """
+        self._check_layer(layer)
+        members = self._evaluate(lambda inputs: self._network.member_activations(inputs, int(layer)), features)
+        return np.concatenate(list(members), axis=1)
+
+    def _check_layer(self, layer: int) -> None:
         n_layers = self.n_layers
         if not isinstance(layer, int | np.integer) or not -n_layers <= layer < n_layers:
             raise MatPropError(
                 f"the network of {self.card.name} has the hidden layers 0 to {n_layers - 1}. Got {layer!r}."
             )
-        members = self._evaluate(lambda inputs: self._network.member_activations(inputs, int(layer)), features)
-        return np.concatenate(list(members), axis=1)
+
+    def representation_width(self, layer: int = -1) -> int:
+        """Return the number of activations of a hidden layer, of all members together.
+
+        Raises:
+            MatPropError: if the network has no such layer.
+        """
+        return int(self.represent_features(np.zeros((1, self.card.network.n_inputs)), layer=layer).shape[1])
+
+    def _represent(self, inputs: Any, layer: int) -> NDArray[np.float64]:
+        return self.represent_features(inputs, layer=layer)
 
     def _evaluate(
         self, function: Callable[[torch.Tensor], torch.Tensor], features: NDArray[np.float64]
     ) -> NDArray[np.float64]:
+        assert self._scaler is not None  # a network on features has one
         inputs = torch.from_numpy(self._scaler.transform(features)).to(self.device)
         with torch.inference_mode():
             outputs: NDArray[np.float64] = function(inputs).cpu().double().numpy()
@@ -207,23 +223,36 @@ class Predictor:
         while batch := list(islice(iterator, batch_size)):
             yield batch
 
-    def _features(self, batch: Sequence[Entry], n_jobs: int) -> tuple[NDArray[np.float64], list[str | None]]:
-        return self._descriptor.compute_sound(
+    def _inputs(self, batch: Sequence[Entry], n_jobs: int) -> tuple[list[int], Any, list[str | None]]:
+        """Return which rows can be evaluated, what :meth:`_members` takes for these, and the errors of all rows."""
+        features, errors = self._descriptor.compute_sound(
             [entry.item for entry in batch],
             [self._error(entry) for entry in batch],
             n_jobs=n_jobs,
         )
+        good = [row for row, error in enumerate(errors) if error is None]
+        return good, features[good], errors
+
+    def _members(self, inputs: Any) -> NDArray[np.float64]:
+        """Return what each member predicts, shape (n_members, n, n_outputs)."""
+        return self.predict_features(inputs)
+
+    def _warnings(self, inputs: Any) -> list[str | None]:
+        """Return for each row what was never seen in training, where that is known of a model."""
+        return [None] * len(inputs)
 
     def _predict_batch(self, batch: Sequence[Entry], n_jobs: int) -> Predictions:
-        features, errors = self._features(batch, n_jobs)
-        good = [row for row, error in enumerate(errors) if error is None]
+        good, inputs, errors = self._inputs(batch, n_jobs)
         outputs = np.full((len(batch), self.card.network.n_outputs), np.nan)
         spread = np.full_like(outputs, np.nan)
+        warnings: list[str | None] = [None] * len(batch)
         if good:
-            members = self.predict_features(features[good])
+            members = self._members(inputs)
             outputs[good] = members.mean(axis=0)
             if len(members) > 1:
                 spread[good] = members.std(axis=0)
+            for row, warning in zip(good, self._warnings(inputs), strict=True):
+                warnings[row] = warning
         values = outputs[:, 0]
         if self._classes:
             values = np.full(len(batch), np.nan)
@@ -232,6 +261,7 @@ class Predictor:
             values=values,
             unit=self.card.unit,
             errors=errors,
+            warnings=warnings,
             property=self.card.property,
             model=self.card.name,
             names=[entry.name for entry in batch],
@@ -272,7 +302,12 @@ def load_model(name_or_path: str | os.PathLike[str] = DEFAULT_MODEL, *, device: 
         UnknownNameError: if there is no such model.
         ArtefactError: if the model folder is incomplete or was altered.
     """
-    return Predictor(artefact.load(registry.find_model(name_or_path)), device)
+    loaded = artefact.load(registry.find_model(name_or_path))
+    if loaded.card.network.name in ATOMISTIC_NETWORKS:
+        from ase_matprop.models.atomistic import AtomisticPredictor
+
+        return AtomisticPredictor(loaded, device)
+    return Predictor(loaded, device)
 
 
 def predict(

@@ -9,11 +9,12 @@ from typing import Any
 from ase_matprop.errors import unknown_name
 from ase_matprop.networks.elemnet import ElemNet
 from ase_matprop.networks.irnet import IRNet, plain_network, srnet
+from ase_matprop.networks.schnet import AtomisticNetwork, PaiNN, SchNet
 from ase_matprop.networks.sipfenn import NN9, NN20, NN24
 from ase_matprop.networks.vector import VectorNetwork
 
 #: name in cards and recipes -> class; adding a network is one file in this folder and one line here
-NETWORKS: dict[str, Callable[..., VectorNetwork]] = {
+NETWORKS: dict[str, Callable[..., VectorNetwork | AtomisticNetwork]] = {
     "irnet": IRNet,
     "srnet": srnet,
     "plain": plain_network,
@@ -21,7 +22,12 @@ NETWORKS: dict[str, Callable[..., VectorNetwork]] = {
     "nn9": NN9,
     "nn20": NN20,
     "nn24": NN24,
+    "schnet": SchNet,
+    "painn": PaiNN,
 }
+
+#: those that take neighbour graphs instead of feature vectors
+ATOMISTIC_NETWORKS = frozenset({"schnet", "painn"})
 
 
 def resolve_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,7 +37,9 @@ def resolve_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**defaults, **settings}
 
 
-def build_network(name: str, n_inputs: int, n_outputs: int, settings: Mapping[str, Any]) -> VectorNetwork:
+def build_network(
+    name: str, n_inputs: int, n_outputs: int, settings: Mapping[str, Any]
+) -> VectorNetwork | AtomisticNetwork:
     """Return a freshly initialised network.
 
     Args:

@@ -24,10 +24,21 @@ class VectorNetwork(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.output = nn.Linear(width, n_outputs)
 
+    @property
+    def n_layers(self) -> int:
+        """Number of hidden layers, as :meth:`represent` counts them."""
+        return len(self.blocks)
+
     def forward(self, features: Tensor) -> Tensor:
-        for block in self.blocks:
-            features = block(features)
-        output: Tensor = self.output(features)
+        return self.read_out(self.hidden(features), features)
+
+    def hidden(self, features: Tensor) -> Tensor:
+        """Return the activations of the last hidden layer, shape (n, width)."""
+        return self.represent(features)
+
+    def read_out(self, hidden: Tensor, features: Tensor) -> Tensor:
+        """Return what :meth:`forward` returns, from what :meth:`hidden` returned for ``features``."""
+        output: Tensor = self.output(hidden)
         return output
 
     def represent(self, features: Tensor, layer: int = -1) -> Tensor:

@@ -34,6 +34,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.svm import SVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from ase_matprop.descriptors.neighbors import NAME as NEIGHBORS
 from ase_matprop.errors import unknown_name
 from ase_matprop.training.recipe import DataRecipe, Section
 
@@ -111,6 +112,8 @@ class BaselineRecipe(DataRecipe):
     def _can_be_fitted(self) -> Self:
         if self.data.further_properties:
             raise ValueError("data.further_properties: a baseline learns one property")
+        if self.descriptor.name == NEIGHBORS:
+            raise ValueError(f"descriptor.name: {NEIGHBORS!r} gives graphs, a baseline needs feature vectors")
         names = [section.name for section in self.baseline]
         for section in self.baseline:
             if names.count(section.name) > 1:

@@ -25,6 +25,7 @@ from joblib import parallel_config
 from numpy.typing import NDArray
 
 import ase_matprop
+from ase_matprop.descriptors.neighbors import Graphs
 from ase_matprop.errors import RecipeError
 from ase_matprop.models.artefact import Scaler
 from ase_matprop.models.card import ClassificationSummary, ErrorSummary
@@ -108,7 +109,7 @@ def run_baselines(
         cache_dir=cache_dir or output.parent / "cache",
         progress=feature_progress,
     )
-    task = _Task.prepare(recipe, table, n_jobs)
+    task = _Task.prepare(recipe, table, data_dir, n_jobs)
     output.mkdir(parents=True, exist_ok=True)
     if not (output / RECIPE_FILE).is_file():
         shutil.copyfile(recipe_path, output / RECIPE_FILE)
@@ -149,8 +150,9 @@ class _Task:
     n_jobs: int
 
     @classmethod
-    def prepare(cls, recipe: BaselineRecipe, table: FeatureTable, n_jobs: int) -> _Task:
-        split = split_table(recipe, table)
+    def prepare(cls, recipe: BaselineRecipe, table: FeatureTable, data_dir: Path, n_jobs: int) -> _Task:
+        assert not isinstance(table.features, Graphs)  # without a cutoff there are none
+        split = split_table(recipe, table, data_dir)
         options = recipe.descriptor
         scaler = Scaler.fit(table.features[split.train], options.clip, scaling=options.scaling)
         task = cls(recipe, scaler.transform(table.features), table.targets[:, 0], split, n_jobs)

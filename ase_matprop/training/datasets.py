@@ -16,8 +16,10 @@ from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
 from ase_matprop.descriptors.composition import ElementSlots
+from ase_matprop.descriptors.neighbors import Graphs, neighbor_graphs
 from ase_matprop.descriptors.registry import Descriptor, amounts_of, get_descriptor
 from ase_matprop.errors import RecipeError
+from ase_matprop.networks.schnetpack_adapter import MAX_Z
 from ase_matprop.training.readers import Record, read_records
 from ase_matprop.training.recipe import DataSection
 
@@ -33,7 +35,7 @@ class FeatureTable:
 
     Attributes:
         ids: identifier of each row.
-        features: shape (n, n_features).
+        features: shape (n, n_features), or the neighbour graphs.
         targets: shape (n, n_properties), NaN where a row has none; the number of a class.
         numbers: atomic numbers of the elements of each row in ascending order, 0 in unused slots, shape (n, n_slots).
         amounts: number of atoms of each of these elements, shape (n, n_slots).
@@ -44,7 +46,7 @@ class FeatureTable:
     """
 
     ids: list[str]
-    features: NDArray[np.float64]
+    features: NDArray[np.float64] | Graphs
     targets: NDArray[np.float64]
     numbers: NDArray[np.int64]
     amounts: NDArray[np.float64]
@@ -66,6 +68,13 @@ class FeatureTable:
         """Atomic fractions of the elements of each row, shape (n, n_slots)."""
         return np.asarray(self.amounts / self.amounts.sum(axis=1, keepdims=True))
 
+    def element_fractions(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Share of each atomic number from 0 to 99 among the atoms of ``rows``, shape (n, 100)."""
+        dense = np.zeros((len(rows), MAX_Z))
+        np.put_along_axis(dense, self.numbers[rows], self.fractions[rows], axis=1)
+        dense[:, 0] = 0.0  # unused slots
+        return dense
+
     def reduced_formulas(self) -> NDArray[np.int64]:
         """A number per row that is equal for equal reduced formulas, shape (n,)."""
         return _formula_numbers(self.numbers, self.fractions)
@@ -81,6 +90,7 @@ def load_feature_table(
     descriptor_name: str,
     *,
     cache_dir: Path,
+    cutoff: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureTable:
     """Read the data files of a recipe and compute the features of their rows, or take the cached ones.
@@ -90,7 +100,8 @@ def load_feature_table(
         data: section ``[data]`` of the recipe.
         descriptor_name: name of the descriptor.
         cache_dir: folder of the cache; the files' contents, ``data``, the descriptor and its version decide whether a
-            cached table serves.
+            cached table serves.  Neighbour graphs are found faster than read, and not cached.
+        cutoff: of neighbour graphs, in Angstrom; for a network that takes them.
         progress: called with the number of finished and of all rows.
 
     Raises:
@@ -103,7 +114,7 @@ def load_feature_table(
     identity = json.dumps([_CACHE_VERSION, source_sha256, described, descriptor.name, descriptor.version])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     cached = cache_dir / f"{paths[0].name.split('.')[0]}-{descriptor.name}-{digest}.npz"
-    if cached.is_file():
+    if cutoff is None and cached.is_file():
         logger.info("features from %s", cached)
         return _without(_read_cache(cached, source_sha256), data.exclude_elements)
 
@@ -128,7 +139,11 @@ def load_feature_table(
             f"{paths[0]} has the identifier {twice[0]!r} more than once; name a column of unique identifiers as "
             "id_key, or keep one row of each formula with lowest_per_formula = true"
         )
-    features, errors = _compute(descriptor, records, progress)
+    features: NDArray[np.float64] | Graphs
+    if cutoff is None:
+        features, errors = _compute(descriptor, records, progress)
+    else:
+        features, errors = neighbor_graphs([record.item for record in records], cutoff), [None] * len(records)
     skipped |= {record.name: error for record, error in zip(records, errors, strict=True) if error is not None}
     good = [row for row, error in enumerate(errors) if error is None]
     slots = ElementSlots.from_amounts(amounts_of([records[row].item for row in good]))
@@ -143,7 +158,8 @@ def load_feature_table(
         removed=removed,
         source_sha256=source_sha256,
     )
-    _write_cache(cached, table)
+    if cutoff is None:
+        _write_cache(cached, table)
     return _without(table, data.exclude_elements)
 
 
@@ -214,6 +230,7 @@ def _sha256(path: Path) -> str:
 
 
 def _write_cache(path: Path, table: FeatureTable) -> None:
+    assert not isinstance(table.features, Graphs)  # these are not cached
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")  # another run may write the same table
     np.savez(

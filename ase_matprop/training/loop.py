@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -19,9 +19,11 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAverag
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ase_matprop.networks.vector import VectorNetwork
+from ase_matprop.descriptors.neighbors import Graphs
+from ase_matprop.networks.ensemble import Network
+from ase_matprop.networks.schnet import add_vectors, pair_distances, pair_vectors
 from ase_matprop.training.recipe import TrainingSection
 
 logger = logging.getLogger(__name__)
@@ -37,17 +39,51 @@ HISTORY = "history.csv"
 
 
 @dataclass(frozen=True, eq=False)
-class Batches:
-    """Network inputs and scaled targets of one set: shapes (n, n_features) and (n, n_properties), float32.
+class Rows(Dataset[Any]):
+    """Network inputs and scaled targets of one set; a list of row numbers gives the batch of these rows.
 
-    Targets are NaN where a row has none; for a classification they are numbers of classes.
+    Attributes:
+        inputs: feature vectors, shape (n, n_features), or neighbour graphs.
+        targets: shape (n, n_properties), NaN where a row has none; for a classification numbers of classes.
+        vectors: whether the network needs the vectors of the graphs' pairs, and not only their lengths.
+        forces: scaled forces on the atoms of the graphs, shape (N, 3), where they are learnt besides; they need vectors.
     """
 
-    inputs: NDArray[np.float32]
+    inputs: NDArray[np.float32] | Graphs
     targets: NDArray[np.float32]
+    vectors: bool = False
+    forces: NDArray[np.float32] | None = None
 
-    def dataset(self) -> TensorDataset:
-        return TensorDataset(torch.from_numpy(self.inputs), torch.from_numpy(self.targets))
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, rows: list[int]) -> tuple[Any, Tensor]:
+        targets = torch.from_numpy(self.targets[rows])
+        chosen = self.inputs[rows]
+        if not isinstance(chosen, Graphs):
+            return torch.from_numpy(chosen), targets
+        if not self.vectors:
+            return pair_distances(chosen), targets
+        inputs = pair_vectors(chosen)
+        if self.forces is None:
+            return add_vectors(inputs), targets
+        assert isinstance(self.inputs, Graphs)
+        return inputs | {"forces": torch.from_numpy(self.forces[self.inputs.atoms_of(rows)])}, targets
+
+
+class _ConsecutiveBatches(Sampler[list[int]]):
+    """Row numbers of batches in order."""
+
+    def __init__(self, n_rows: int, batch_size: int) -> None:
+        self.n_rows = n_rows
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(self.n_rows / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, self.n_rows, self.batch_size):
+            yield list(range(start, min(start + self.batch_size, self.n_rows)))
 
 
 class _ShuffledBatches(Sampler[list[int]]):
@@ -99,7 +135,7 @@ class _History(Callback):
 
 
 class Trainee(pl.LightningModule):
-    """Lightning module of a network on feature vectors.
+    """Lightning module of a network on feature vectors or neighbour graphs.
 
     Args:
         network: the network.
@@ -108,7 +144,7 @@ class Trainee(pl.LightningModule):
         seed: seed of dropout.
     """
 
-    def __init__(self, network: VectorNetwork, settings: TrainingSection, target_scale: float, seed: int = 0) -> None:
+    def __init__(self, network: Network, settings: TrainingSection, target_scale: float, seed: int = 0) -> None:
         super().__init__()
         self.network = network
         self.settings = settings
@@ -116,15 +152,20 @@ class Trainee(pl.LightningModule):
         self.seed = seed
         self.metric = "cross_entropy" if settings.loss == "cross_entropy" else "mae"
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def on_train_epoch_start(self) -> None:
+        for module in self.network.modules():  # what is frozen is frozen with its statistics
+            if not any(parameter.requires_grad for parameter in module.parameters()):
+                module.eval()
+
+    def forward(self, inputs: Any) -> Tensor:
         if not self.training or self.settings.precision == "float32":
             outputs: Tensor = self.network(inputs)
             return outputs
-        with torch.autocast(inputs.device.type, torch.bfloat16):
-            hidden = self.network.represent(inputs)
-        return cast(Tensor, self.network.output(hidden.float()))  # what is predicted is never rounded
+        with torch.autocast(self.device.type, torch.bfloat16):
+            hidden = self.network.hidden(inputs)
+        return self.network.read_out(hidden.float(), inputs)  # what is predicted is never rounded
 
-    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: tuple[Any, Tensor], batch_idx: int) -> None:
         if batch_idx > 0:  # the hook at the start of an epoch is not called for the first one of a resumed run
             return
         # seed and epoch alone decide what is dropped, so that a resumed run drops the same
@@ -134,16 +175,16 @@ class Trainee(pl.LightningModule):
                 if isinstance(module, nn.Dropout):
                     module.p = 0.0
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+    def training_step(self, batch: tuple[Any, Tensor], batch_index: int) -> Tensor:
         inputs, targets = batch
         loss, metric = self._errors(self(inputs), targets)
-        self.log(f"train_{self.metric}", metric, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(inputs))
+        self.log(f"train_{self.metric}", metric, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(targets))
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+    def validation_step(self, batch: tuple[Any, Tensor], batch_index: int) -> None:
         inputs, targets = batch
         _, metric = self._errors(self(inputs), targets)
-        self.log(f"validation_{self.metric}", metric, prog_bar=True, batch_size=len(inputs))
+        self.log(f"validation_{self.metric}", metric, prog_bar=True, batch_size=len(targets))
 
     def _errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return loss and metric of a batch; what has no target does not count."""
@@ -158,7 +199,7 @@ class Trainee(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         settings = self.settings
-        parameters = list(self.network.parameters())
+        parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         groups = [  # biases and normalisation are not decayed
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -213,9 +254,9 @@ def _quiet() -> Iterator[None]:
 
 
 def fit(
-    network: VectorNetwork,
-    train: Batches,
-    validation: Batches,
+    network: Network,
+    train: Rows,
+    validation: Rows,
     settings: TrainingSection,
     *,
     seed: int,
@@ -223,6 +264,7 @@ def fit(
     target_scale: float,
     progress_bar: bool = True,
     device: str = "cpu",
+    trainee: type[Trainee] = Trainee,
 ) -> dict[str, Tensor]:
     """Train a network and return the state with the lowest validation error.
 
@@ -238,9 +280,10 @@ def fit(
         target_scale: the property's value of one unit of scaled target.
         progress_bar: whether to draw a progress bar.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+        trainee: Lightning module of the training, for other losses.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    module = Trainee(network, settings, target_scale, seed)
+    module = trainee(network, settings, target_scale, seed)
     monitor = f"validation_{module.metric}"
     best = ModelCheckpoint(dirpath=folder, filename="best", monitor=monitor, enable_version_counter=False)
     last = ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)  # after every epoch
@@ -251,9 +294,10 @@ def fit(
         callbacks.append(EMAWeightAveraging(decay=settings.weight_average_decay, use_buffers=True))
     if progress_bar:
         callbacks.append(RichProgressBar(leave=False))
-    sampler = _ShuffledBatches(len(train.inputs), settings.batch_size, seed)
-    train_loader: DataLoader[Any] = DataLoader(train.dataset(), sampler=sampler, batch_size=None)
-    validation_loader: DataLoader[Any] = DataLoader(validation.dataset(), batch_size=4096)
+    shuffled = _ShuffledBatches(len(train), settings.batch_size, seed)
+    consecutive = _ConsecutiveBatches(len(validation), 256 if isinstance(validation.inputs, Graphs) else 4096)
+    train_loader: DataLoader[Any] = DataLoader(train, sampler=shuffled, batch_size=None)
+    validation_loader: DataLoader[Any] = DataLoader(validation, sampler=consecutive, batch_size=None)
     resume_from = folder / LAST_CHECKPOINT
     with _quiet(), torch.random.fork_rng(devices=[]):
         trainer = pl.Trainer(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ase_matprop.descriptors.registry import get_descriptor
@@ -16,6 +19,7 @@ from ase_matprop.models.artefact import Artefact
 from ase_matprop.models.predictor import descriptor_of
 from ase_matprop.models.registry import find_model
 from ase_matprop.networks import build_network, resolve_settings
+from ase_matprop.networks.schnetpack_adapter import MAX_Z
 from ase_matprop.training.datasets import FeatureTable
 from ase_matprop.training.hull import remove_far_above_hull
 from ase_matprop.training.recipe import DataRecipe, Recipe
@@ -26,8 +30,12 @@ SPLIT_FILE = "split.json"
 PROVENANCE_FILE = "provenance.json"
 
 
-def split_table(recipe: DataRecipe, table: FeatureTable) -> Split:
-    """Split the rows as the recipe says, and take out of training what it excludes."""
+def split_table(recipe: DataRecipe, table: FeatureTable, data_dir: Path) -> Split:
+    """Split the rows as the recipe says, and take out of training what it excludes.
+
+    Raises:
+        RecipeError: if a set would be empty, or the file of excluded formulas cannot be used.
+    """
     options = recipe.split
     shares: dict[str, Any] = {"test": options.test, "validation": options.validation, "seed": options.seed}
     if recipe.data.held_out_file is not None:
@@ -35,11 +43,28 @@ def split_table(recipe: DataRecipe, table: FeatureTable) -> Split:
     else:
         groups = table.reduced_formulas() if options.grouped else None
         split = make_split(len(table), groups=groups, **shares)
+    if recipe.training.exclude_formulas_of is not None:
+        split = _without_formulas(split, table, data_dir / recipe.training.exclude_formulas_of, recipe.data.id_key)
     if recipe.training.outlier_sigma is not None:
         split = remove_outliers(split, table.targets, recipe.training.outlier_sigma)
     if recipe.training.hull_cutoff is not None:
         split = remove_far_above_hull(split, table, recipe.training.hull_cutoff)
     return split if options.train_rows is None else thin_out(split, options.train_rows, options.seed)
+
+
+def _without_formulas(split: Split, table: FeatureTable, path: Path, id_key: str) -> Split:
+    """Take the rows out of training and validation whose reduced formula is that of a row listed in a file."""
+    try:
+        listed = pd.read_csv(path, dtype={id_key: str})[id_key]
+    except (OSError, ValueError, KeyError) as error:
+        raise RecipeError(f"{path} is no CSV file with a column {id_key!r}: {error}") from None
+    formulas = table.reduced_formulas()
+    excluded = np.isin(formulas, formulas[np.isin(table.ids, listed)])
+    if not excluded.any():
+        raise RecipeError(f"none of the identifiers in {path} is one of the data")
+    return replace(
+        split, train=split.train[~excluded[split.train]], validation=split.validation[~excluded[split.validation]]
+    )
 
 
 def check_network(recipe: Recipe, device: str) -> None:
@@ -49,11 +74,17 @@ def check_network(recipe: Recipe, device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise RecipeError("the device cuda is not there; train with --device cpu")
     try:
-        with torch.device("meta"):  # shapes only
-            n_inputs = len(get_descriptor(recipe.descriptor.name).labels)
-            build_network(recipe.network.name, n_inputs, recipe.data.n_outputs, recipe.network.settings)
+        # shapes only, where that is possible
+        where = nullcontext() if recipe.cutoff is not None else torch.device("meta")
+        with torch.random.fork_rng(devices=[]), where:
+            build_network(recipe.network.name, n_inputs(recipe), recipe.data.n_outputs, recipe.network.settings)
     except (ValueError, TypeError) as error:
         raise RecipeError(f"the network of the recipe {recipe.name} cannot be built: {error}") from None
+
+
+def n_inputs(recipe: Recipe) -> int:
+    """Number of inputs of the network: of features, or of atomic numbers that have an embedding."""
+    return MAX_Z if recipe.cutoff is not None else len(get_descriptor(recipe.descriptor.name).labels)
 
 
 def check_output(recipe: DataRecipe, recipe_path: Path, output: Path, resume: bool) -> None:

@@ -10,10 +10,11 @@ from typing import Any, Literal, Self
 from ase.data import atomic_numbers
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ase_matprop.descriptors.neighbors import NAME as NEIGHBORS
 from ase_matprop.descriptors.registry import get_descriptor
 from ase_matprop.errors import RecipeError, UnknownNameError, unknown_name
 from ase_matprop.models.card import describe_validation
-from ase_matprop.networks import NETWORKS
+from ase_matprop.networks import ATOMISTIC_NETWORKS, NETWORKS, resolve_settings
 from ase_matprop.properties import get_property
 
 
@@ -163,9 +164,12 @@ class ExclusionSection(Section):
 
     ``outlier_sigma`` removes training and validation rows whose target is more than so many standard deviations from
     the mean of the training targets (thesis of D. Jha, section 5.2.1), ``hull_cutoff`` training rows that lie more than
-    so many eV/atom above the convex hull of the training rows (SIPFENN, section 2.5).
+    so many eV/atom above the convex hull of the training rows (SIPFENN, section 2.5).  ``exclude_formulas_of`` is a CSV
+    file with a column of identifiers: training and validation rows of the same reduced formulas are removed, as for the
+    source of a transfer (Krawczuk and Venturi, J. Mach. Learn. Model. Comput. 1 (2020), section 4.1).
     """
 
+    exclude_formulas_of: str | None = None
     outlier_sigma: float | None = Field(None, gt=0.0)
     hull_cutoff: float | None = Field(None, gt=0.0)
 
@@ -249,6 +253,24 @@ class Recipe(DataRecipe):
     network: NetworkSection
     training: TrainingSection = TrainingSection()
     output: OutputSection
+
+    @property
+    def cutoff(self) -> float | None:
+        """Cutoff of the neighbour graphs in Angstrom, None for a network on feature vectors."""
+        if self.network.name not in ATOMISTIC_NETWORKS:
+            return None
+        return float(resolve_settings(self.network.name, self.network.settings)["cutoff"])
+
+    @model_validator(mode="after")
+    def _graphs(self) -> Self:
+        if (self.descriptor.name == NEIGHBORS) != (self.network.name in ATOMISTIC_NETWORKS):
+            raise ValueError(
+                f"descriptor.name: the networks {' and '.join(sorted(ATOMISTIC_NETWORKS))}, and only these, take the "
+                f"descriptor {NEIGHBORS!r}"
+            )
+        if self.descriptor.name == NEIGHBORS and self.data.classes:
+            raise ValueError(f"network.name: {self.network.name} is for numbers, {self.data.property} is a class")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

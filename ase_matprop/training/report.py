@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from ase.data import atomic_numbers
 
+from ase_matprop.descriptors.neighbors import Graphs
 from ase_matprop.descriptors.registry import get_descriptor
 from ase_matprop.models.artefact import Artefact
+from ase_matprop.models.atomistic import AtomisticPredictor
 from ase_matprop.models.card import (
     DescriptorSpec,
     ErrorSummary,
@@ -74,6 +76,9 @@ def measure(predictor: Predictor, table: FeatureTable, split: Split, output: Pat
 
 
 def _predict_rows(predictor: Predictor, table: FeatureTable) -> np.ndarray:
+    if isinstance(table.features, Graphs):
+        assert isinstance(predictor, AtomisticPredictor)
+        return np.asarray(predictor.predict_graphs(table.features).mean(axis=0))
     blocks = [
         predictor.predict_features(table.features[start : start + 4096]).mean(axis=0)
         for start in range(0, len(table), 4096)

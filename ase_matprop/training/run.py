@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import ase_matprop
+from ase_matprop.descriptors.neighbors import Graphs
 from ase_matprop.models import artefact
 from ase_matprop.models.artefact import Artefact, Scaler, TargetTransform
 from ase_matprop.models.card import (
@@ -23,13 +24,14 @@ from ase_matprop.models.card import (
     WeightsSpec,
 )
 from ase_matprop.models.predictor import load_model
+from ase_matprop.models.reach import Reach
 from ase_matprop.networks import build_network, resolve_settings
-from ase_matprop.networks.ensemble import Ensemble
-from ase_matprop.networks.vector import VectorNetwork
+from ase_matprop.networks.ensemble import Ensemble, Network
 from ase_matprop.properties import get_property
 from ase_matprop.training import figures
 from ase_matprop.training.datasets import FeatureTable, load_feature_table
-from ase_matprop.training.loop import HISTORY, Batches, fit
+from ase_matprop.training.element_offsets import fit_element_offsets
+from ase_matprop.training.loop import HISTORY, Rows, fit
 from ase_matprop.training.preparation import (
     PROVENANCE_FILE,
     RECIPE_FILE,
@@ -38,6 +40,7 @@ from ase_matprop.training.preparation import (
     check_output,
     check_targets,
     initial_model,
+    n_inputs,
     split_table,
     store_provenance,
     store_split,
@@ -103,37 +106,30 @@ def train(
         recipe.data,
         recipe.descriptor.name,
         cache_dir=cache_dir or output.parent / "cache",
+        cutoff=recipe.cutoff,
         progress=feature_progress,
     )
     output.mkdir(parents=True, exist_ok=True)
     if not (output / RECIPE_FILE).is_file():
         shutil.copyfile(recipe_path, output / RECIPE_FILE)
-    split = split_table(recipe, table)
+    split = split_table(recipe, table, data_dir)
     check_targets(recipe, table, split)
     store_split(split, table.ids, output / SPLIT_FILE)
     store_provenance(table, recipe, initial, output / PROVENANCE_FILE)
 
     if initial is None:
-        scaling = recipe.descriptor.scaling
-        scaler = Scaler.fit(table.features[split.train], recipe.descriptor.clip, scaling=scaling)
-        target = _target_transform(recipe, table.targets[split.train])
+        scaler, target = _fit_transforms(recipe, table, split.train)
     else:
         scaler, target = initial.scaler, initial.target
-    train_set, validation_set = (
-        Batches(
-            scaler.transform(table.features[rows]),
-            ((table.targets[rows] - target.offset) / target.scale).astype(np.float32),
-        )
-        for rows in (split.train, split.validation)
-    )
-    members: list[VectorNetwork] = []
+    train_set, validation_set = (_rows(recipe, table, rows, scaler, target) for rows in (split.train, split.validation))
+    members: list[Network] = []
     for member in range(recipe.network.members):
         folder = output / f"member_{member}"
         seed = recipe.training.seed + member
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = build_network(
-                recipe.network.name, table.features.shape[1], recipe.data.n_outputs, recipe.network.settings
+                recipe.network.name, n_inputs(recipe), recipe.data.n_outputs, recipe.network.settings
             )
             if initial is not None:
                 source = initial.network.members[member % len(initial.network.members)]
@@ -163,12 +159,37 @@ def train(
     return _finish(recipe, table, split, Ensemble(members), scaler, target, initial, output)
 
 
-def _target_transform(recipe: Recipe, targets: np.ndarray) -> TargetTransform:
-    """Return what makes training targets, shape (n, n_properties), zero on average and one wide; classes stay."""
+def _fit_transforms(recipe: Recipe, table: FeatureTable, rows: np.ndarray) -> tuple[Scaler | None, TargetTransform]:
+    """Fit what prepares features and targets on the training rows; graphs need no scaler, and have element offsets."""
+    targets = table.targets[rows]
     if recipe.data.classes:
-        return TargetTransform(np.zeros(1), np.ones(1))
+        target = TargetTransform(np.zeros(1), np.ones(1))
+    elif isinstance(table.features, Graphs):
+        target = fit_element_offsets(table.element_fractions(rows), targets)
+    else:
+        target = _standardized(targets)
+    if isinstance(table.features, Graphs):
+        return None, target
+    return Scaler.fit(table.features[rows], recipe.descriptor.clip, scaling=recipe.descriptor.scaling), target
+
+
+def _standardized(targets: np.ndarray) -> TargetTransform:
+    """Return what makes training targets, shape (n, n_properties), zero on average and one wide."""
     scale = np.nanstd(targets, axis=0)
     return TargetTransform(np.nanmean(targets, axis=0), np.where(scale > 0.0, scale, 1.0))
+
+
+def _rows(
+    recipe: Recipe, table: FeatureTable, rows: np.ndarray, scaler: Scaler | None, target: TargetTransform
+) -> Rows:
+    """Return what the network gets of some rows."""
+    if not isinstance(table.features, Graphs):
+        assert scaler is not None
+        targets = (table.targets[rows] - target.offset) / target.scale
+        return Rows(scaler.transform(table.features[rows]), targets.astype(np.float32))
+    targets = target.remaining(table.targets[rows], table.element_fractions(rows))
+    vectors = recipe.network.name != "schnet"
+    return Rows(table.features[rows], targets.astype(np.float32), vectors)
 
 
 def _finish(
@@ -176,7 +197,7 @@ def _finish(
     table: FeatureTable,
     split: Split,
     network: Ensemble,
-    scaler: Scaler,
+    scaler: Scaler | None,
     target: TargetTransform,
     initial: Artefact | None,
     output: Path,
@@ -193,7 +214,7 @@ def _finish(
         network=NetworkSpec(
             name=recipe.network.name,
             settings=resolve_settings(recipe.network.name, recipe.network.settings),
-            n_inputs=table.features.shape[1],
+            n_inputs=n_inputs(recipe),
             n_outputs=recipe.data.n_outputs,
             n_members=recipe.network.members,
             n_parameters=sum(parameter.numel() for parameter in network.parameters()),
@@ -221,7 +242,12 @@ def _finish(
         weights=WeightsSpec(sha256="", dtype=recipe.output.precision),
     )
     folder = output / recipe.name
-    card = artefact.save(folder, card, network, scaler, target)
+    reach = None
+    if isinstance(table.features, Graphs):
+        reach = Reach.of(table.features[split.train])
+        if initial is not None and initial.reach is not None:
+            reach = reach.joined(initial.reach)
+    card = artefact.save(folder, card, network, scaler, target, reach)
     card = card.model_copy(update=measure(load_model(folder), table, split, output))
     card.write(folder)
     return TrainingResult(folder, card)

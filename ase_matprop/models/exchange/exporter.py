@@ -50,6 +50,7 @@ class PropertyModel(nn.Module):
 
     def __init__(self, loaded: artefact.Artefact) -> None:
         super().__init__()
+        assert loaded.scaler is not None  # networks without one are refused
         self.members = loaded.network.members
         self.clip = loaded.scaler.clip
         self.is_classification = bool(loaded.card.material_property.classes)
@@ -129,6 +130,7 @@ def export_model(
 
 def _some_features(loaded: artefact.Artefact) -> NDArray[np.float64]:
     """Return rows of features about as far from their mean as in training, some of them beyond the clipping."""
+    assert loaded.scaler is not None  # networks without one are refused
     drawn = np.random.default_rng(0).normal(scale=3.0, size=(_CHECKED_ROWS, len(loaded.scaler.mean)))
     return np.asarray(loaded.scaler.mean + loaded.scaler.scale * drawn)
 

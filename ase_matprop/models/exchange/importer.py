@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -177,7 +177,7 @@ class _NoRandomNumbers(TorchFunctionMode):
 def _empty_network(name: str, n_inputs: int, n_outputs: int, settings: dict[str, Any]) -> VectorNetwork:
     """Return a network without memory for its weights, which for NN9 is more than a gigabyte."""
     with torch.device("meta"), _NoRandomNumbers():
-        return build_network(name, n_inputs, n_outputs, settings)
+        return cast(VectorNetwork, build_network(name, n_inputs, n_outputs, settings))
 
 
 def _fitting_settings(published: PublishedNetwork, chain: DenseChain) -> dict[str, Any]:
@@ -286,6 +286,7 @@ def _check_against_onnxruntime(
     Raises:
         ArtefactError: if it differs from what was imported.
     """
+    assert loaded.scaler is not None  # it was made from the file
     drawn = np.random.default_rng(0).normal(size=(_CHECKED_ROWS, len(factors)))
     features = loaded.scaler.mean + loaded.scaler.scale * drawn
     ours = Predictor(loaded).predict_features(features).mean(axis=0)

@@ -1,0 +1,198 @@
+"""One fine-tuning: from the weights of a model, or from random ones, to weights adapted to some rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from sklearn.linear_model import Ridge
+
+from ase_matprop.descriptors.neighbors import Graphs
+from ase_matprop.finetune.prepared import Prepared
+from ase_matprop.finetune.schemes import Scheme, freeze
+from ase_matprop.models.artefact import Artefact, Scaler, TargetTransform
+from ase_matprop.models.atomistic import AtomisticPredictor
+from ase_matprop.models.predictor import Predictor
+from ase_matprop.networks import build_network
+from ase_matprop.networks.ensemble import Ensemble, Network
+from ase_matprop.training.element_offsets import fit_element_offsets
+from ase_matprop.training.forces import ForceTrainee
+from ase_matprop.training.loop import Trainee, fit
+from ase_matprop.training.recipe import TrainingSection
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_SHIFT_RIDGE = 0.1  # in units of rows that consist of one element only
+
+
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """A network after its training on some rows.
+
+    Attributes:
+        artefact: the network with what belongs to it; the card is still that of the source.
+        predicted: the property of all rows, shape (n,).
+        start_mae: error on the validation rows before the training.
+        validation_mae: error on the validation rows afterwards.
+        kept_start: whether no epoch was better on the validation rows than the start, which was kept then.
+    """
+
+    artefact: Artefact
+    predicted: Floats
+    start_mae: float
+    validation_mae: float
+    kept_start: bool = False
+
+
+def adapt(
+    source: Artefact,
+    prepared: Prepared,
+    train: Ints,
+    validation: Ints,
+    scheme: Scheme | None,
+    settings: TrainingSection,
+    *,
+    seed: int,
+    folder: Path,
+    same_property: bool = True,
+    device: str = "cpu",
+    progress_bar: bool = False,
+) -> Adapted:
+    """Train the networks of a model further on some rows.
+
+    What is interrupted goes on where its last finished epoch ended, if it is called with the same arguments again.
+
+    Args:
+        source: the model; its network is not changed.
+        prepared: all rows.
+        train: indices of the rows to learn from.
+        validation: indices of the rows that choose the epoch.
+        scheme: which weights are trained; None to train random weights of the same network from scratch.
+        settings: of the training.
+        seed: of the order of the rows and, from scratch, of the weights.
+        folder: folder of checkpoints and histories.
+        same_property: whether the source predicts what is learnt, so that it can be taken as it is.
+        device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+        progress_bar: whether to draw progress bars.
+    """
+    start = (
+        _from_scratch(source, prepared, train, seed)
+        if scheme is None
+        else starting_point(source, prepared, train, validation, same_property=same_property)
+    )
+    scaled = _scaled_targets(start.target, prepared)
+    inputs = prepared.table.features
+    if not isinstance(inputs, Graphs):
+        assert start.scaler is not None
+        inputs = start.scaler.transform(inputs)
+    scale = float(start.target.scale[0])
+    vectors = start.card.network.name == "painn"
+    sets = [prepared.rows(rows, scaled, inputs, vectors=vectors, scale=scale) for rows in (train, validation)]
+    members: list[Network] = []
+    for number, member in enumerate(start.network.members):
+        member_folder = folder / f"member_{number}"
+        finished = member_folder / "finished.safetensors"
+        network = _copy_of(start, member)
+        if scheme is not None:
+            freeze(network, scheme)
+        if not finished.is_file():
+            state = fit(
+                network,
+                *sets,
+                _fitting(settings, len(train)),
+                seed=seed + number,
+                folder=member_folder,
+                target_scale=scale,
+                progress_bar=progress_bar,
+                device=device,
+                trainee=Trainee if prepared.forces is None else ForceTrainee,
+            )
+            partial = finished.with_suffix(".partial")
+            save_file(state, partial)
+            partial.replace(finished)
+        network.load_state_dict(load_file(finished))
+        members.append(network.eval())
+    trained = replace(start, network=Ensemble(members))
+    before, after = predict_rows(start, prepared), predict_rows(trained, prepared)
+    start_mae, validation_mae = (
+        float(np.abs(predicted[validation] - prepared.targets[validation]).mean()) for predicted in (before, after)
+    )
+    if scheme is not None and prepared.forces is None and start_mae <= validation_mae:
+        return Adapted(start, before, start_mae, start_mae, kept_start=True)
+    return Adapted(trained, after, start_mae, validation_mae)
+
+
+def starting_point(
+    source: Artefact, prepared: Prepared, train: Ints, validation: Ints, *, same_property: bool = True
+) -> Artefact:
+    """Return the model with its offsets moved as by :func:`moved`, or as it is if that is better on validation rows."""
+    shifted = moved(source, prepared, train)
+    if not same_property:
+        return shifted
+    errors = [
+        np.abs(predict_rows(model, prepared)[validation] - prepared.targets[validation]).mean()
+        for model in (source, shifted)
+    ]
+    return source if errors[0] <= errors[1] else shifted
+
+
+def moved(source: Artefact, prepared: Prepared, train: Ints) -> Artefact:
+    """Return the model with its offsets moved to the level of the training rows.
+
+    Calculations with other settings often differ by something that depends on the composition only.  For a network on
+    graphs that is a constant per element (ridge regression), for others one constant (the median).
+    """
+    target = source.target
+    residuals = prepared.targets[train] - predict_rows(source, prepared)[train]
+    if target.element_offsets is None:
+        return replace(source, target=replace(target, offset=target.offset + np.median(residuals)))
+    fitted = Ridge(alpha=_SHIFT_RIDGE, fit_intercept=False).fit(prepared.fractions[train], residuals)
+    return replace(source, target=replace(target, element_offsets=target.element_offsets + fitted.coef_[:, None]))
+
+
+def predict_rows(model: Artefact, prepared: Prepared) -> Floats:
+    """Return what a model predicts for all rows, shape (n,)."""
+    features = prepared.table.features
+    if isinstance(features, Graphs):
+        return AtomisticPredictor(model).predict_graphs(features).mean(axis=0)[:, 0]
+    return Predictor(model).predict_features(features).mean(axis=0)[:, 0]
+
+
+def _scaled_targets(target: TargetTransform, prepared: Prepared) -> Floats:
+    """Return what the network has to give for all rows, shape (n, 1)."""
+    if target.element_offsets is None:
+        return (prepared.table.targets - target.offset[:1]) / target.scale[:1]
+    return target.remaining(prepared.table.targets, prepared.fractions)
+
+
+def _from_scratch(source: Artefact, prepared: Prepared, train: Ints, seed: int) -> Artefact:
+    """Return a model of the same kind with random weights, prepared for the training rows alone."""
+    spec, targets = source.card.network, prepared.table.targets[train]
+    features = prepared.table.features
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(spec.name, spec.n_inputs, spec.n_outputs, spec.settings)
+    if isinstance(features, Graphs):
+        target = fit_element_offsets(prepared.fractions[train], targets)
+        return replace(source, network=Ensemble([network]).eval(), target=target, reach=None)
+    scaler = Scaler.fit(features[train], source.card.descriptor.clip)
+    target = TargetTransform(targets.mean(axis=0), np.maximum(targets.std(axis=0), 1e-6))
+    return replace(source, network=Ensemble([network]).eval(), scaler=scaler, target=target)
+
+
+def _copy_of(model: Artefact, member: torch.nn.Module) -> Network:
+    spec = model.card.network
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(spec.name, spec.n_inputs, spec.n_outputs, spec.settings)
+    network.load_state_dict(member.state_dict())
+    return network
+
+
+def _fitting(settings: TrainingSection, n_train: int) -> TrainingSection:
+    """Return the settings with batches that a small set can fill several times."""
+    return settings.model_copy(update={"batch_size": max(2, min(settings.batch_size, n_train // 4))})

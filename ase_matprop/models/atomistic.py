@@ -1,0 +1,173 @@
+"""Models on neighbour graphs: predictions for many structures, and energy, forces and stress of one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import torch
+from ase import Atoms
+from numpy.typing import NDArray
+
+from ase_matprop.descriptors.neighbors import Graphs, neighbor_graphs
+from ase_matprop.descriptors.registry import check_n_jobs
+from ase_matprop.errors import MatPropError
+from ase_matprop.models.predictor import Entry, Predictor
+from ase_matprop.networks.ensemble import Ensemble
+from ase_matprop.networks.schnet import (
+    AtomisticNetwork,
+    GraphTensors,
+    add_vectors,
+    pair_vectors,
+)
+from ase_matprop.networks.schnetpack_adapter import MAX_Z
+
+_PAIRS_AT_ONCE = 100_000  # that are evaluated together: bounds the memory
+
+
+@dataclass(frozen=True, eq=False)
+class AtomisticResult:
+    """What a network on neighbour graphs says of one structure with N atoms.
+
+    Attributes:
+        value: the property as the card has it, in its unit: per atom or per cell.
+        energies: contributions of the atoms in eV, shape (N,); their sum is the energy of the cell.
+        forces: in eV/Angstrom, shape (N, 3).
+        stress: in eV/Angstrom^3 and ASE's sign, order xx, yy, zz, yz, xz, xy, shape (6,).
+        warning: None or what was never seen in training.
+    """
+
+    value: float
+    energies: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    stress: NDArray[np.float64]
+    warning: str | None
+
+
+class AtomisticPredictor(Predictor):
+    """A loaded SchNet or PaiNN; everything else as for :class:`~ase_matprop.models.Predictor`."""
+
+    @property
+    def cutoff(self) -> float:
+        """Distance in Angstrom beyond which atoms do not interact."""
+        return cast(AtomisticNetwork, self._network.members[0]).cutoff
+
+    def predict_graphs(self, graphs: Graphs) -> NDArray[np.float64]:
+        """Return what each ensemble member predicts, shape (n_members, n, n_outputs)."""
+        outputs = self._of_graphs(self._network.member_outputs, graphs)
+        values = self._target.inverse(outputs) + self._target.of_elements(_fractions(graphs))
+        return np.maximum(values, self._minima)
+
+    def represent_graphs(self, graphs: Graphs, *, layer: int = -1) -> NDArray[np.float64]:
+        """Return the mean representation of the atoms after an interaction block, shape (n, n_members * n_atom_basis).
+
+        Raises:
+            MatPropError: if the network has no such block.
+        """
+        self._check_layer(layer)
+        members = self._of_graphs(lambda inputs: self._network.member_activations(inputs, int(layer)), graphs)
+        return np.concatenate(list(members), axis=1)
+
+    def calculate(self, atoms: Atoms) -> AtomisticResult:
+        """Return energy, forces and stress of a structure in one evaluation, in float64.
+
+        Finite displacements, as for phonons, and molecular dynamics need smoother energies than float32 has.
+
+        Args:
+            atoms: a structure that passed :func:`ase_matprop.structures.as_atoms`.
+
+        Raises:
+            MatPropError: if the property of the model is no energy.
+        """
+        card = self.card
+        if not card.material_property.is_energy:
+            raise MatPropError(f"the model {card.name} predicts {card.property}, which has no forces")
+        graphs = neighbor_graphs([atoms], self.cutoff)
+        inputs = self._to_device(pair_vectors(graphs))
+        inputs["positions"].requires_grad_(True)
+        strain = torch.zeros((1, 3, 3), dtype=torch.float64, device=self.device, requires_grad=True)
+        inputs = add_vectors(inputs, strain, torch.float64)
+        contributions = torch.stack(
+            [cast(AtomisticNetwork, member).contributions(inputs)[:, 0] for member in self._in_float64.members]
+        )
+        weight = self._energy_per_value(len(atoms)) / len(atoms) * float(self._target.scale[0])
+        energies = contributions.mean(dim=0) * weight
+        forces, stress = (np.zeros((len(atoms), 3)), np.zeros((3, 3)))
+        if len(graphs.neighbors):  # an atom without neighbours has an energy and nothing else
+            of_positions, of_strain = torch.autograd.grad(energies.sum(), [inputs["positions"], strain])
+            forces = -of_positions.cpu().numpy()
+            stress = of_strain[0].cpu().numpy() / atoms.get_volume()
+        of_elements = weight / float(self._target.scale[0]) * self._element_energies(atoms)
+        of_atoms = energies.detach().cpu().numpy() + of_elements
+        return AtomisticResult(
+            value=float(of_atoms.sum() / self._energy_per_value(len(atoms))),
+            energies=of_atoms,
+            forces=forces,
+            stress=stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]],
+            warning=self._warnings(graphs)[0],
+        )
+
+    @cached_property
+    def _in_float64(self) -> Ensemble:
+        return copy.deepcopy(self._network).double()
+
+    def _energy_per_value(self, n_atoms: int) -> float:
+        """Energy of the cell in eV for each unit of the property."""
+        return float(n_atoms) if self.card.per_atom else 1.0
+
+    def _element_energies(self, atoms: Atoms) -> NDArray[np.float64]:
+        assert self._target.element_offsets is not None  # artefact.load has made sure
+        return np.asarray(self._target.offset[0] + self._target.element_offsets[atoms.numbers, 0])
+
+    def _inputs(self, batch: Sequence[Entry], n_jobs: int) -> tuple[list[int], Any, list[str | None]]:
+        check_n_jobs(n_jobs)  # but not needed: the neighbours are found at once
+        errors = [self._error(entry) for entry in batch]
+        good = [row for row, error in enumerate(errors) if error is None]
+        return good, neighbor_graphs([cast(Atoms, batch[row].item) for row in good], self.cutoff), errors
+
+    def _members(self, inputs: Any) -> NDArray[np.float64]:
+        return self.predict_graphs(inputs)
+
+    def _warnings(self, inputs: Any) -> list[str | None]:
+        return super()._warnings(inputs) if self._reach is None else self._reach.warnings(inputs)
+
+    def representation_width(self, layer: int = -1) -> int:
+        self._check_layer(layer)
+        return int(self.card.network.settings["n_atom_basis"]) * len(self._network.members)
+
+    def _represent(self, inputs: Any, layer: int) -> NDArray[np.float64]:
+        return self.represent_graphs(inputs, layer=layer)
+
+    def _of_graphs(self, function: Callable[[GraphTensors], torch.Tensor], graphs: Graphs) -> NDArray[np.float64]:
+        """Evaluate a function with outputs of shape (n_members, n, width), part by part."""
+        parts = []
+        with torch.inference_mode():
+            for part in _parts(graphs):
+                outputs = function(add_vectors(self._to_device(pair_vectors(part))))
+                parts.append(outputs.cpu().double().numpy())
+        return np.concatenate(parts, axis=1)
+
+    def _to_device(self, inputs: GraphTensors) -> GraphTensors:
+        return {name: tensor.to(self.device) for name, tensor in inputs.items()}
+
+
+def _parts(graphs: Graphs) -> Iterator[Graphs]:
+    """Cut graphs into consecutive parts with a bounded number of pairs, at least one graph each."""
+    ends = np.cumsum(graphs.n_pairs)
+    start = 0
+    while start < len(graphs):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + _PAIRS_AT_ONCE, side="right")))
+        yield graphs[start:stop]
+        start = stop
+
+
+def _fractions(graphs: Graphs) -> NDArray[np.float64]:
+    """Return the share of each atomic number among the atoms, shape (n, MAX_Z)."""
+    counts = np.zeros((len(graphs), MAX_Z))
+    np.add.at(counts, (graphs.structure_of_atom, graphs.numbers.astype(np.int64)), 1.0)
+    return counts / graphs.n_atoms[:, None]

@@ -1,0 +1,178 @@
+"""Transfer learning with SchNet: the experiments of the papers on the data that we have.
+
+    python benchmarks/transfer.py tmo --data-dir ../shared/data --source runs/schnet-source-mp/schnet-source-mp
+    python benchmarks/transfer.py nomad --data-dir ../shared/data --source runs/schnet-source-mp/schnet-source-mp
+    python benchmarks/transfer.py mlearn --data-dir ../shared/data --source schnet-mp
+
+``tmo``: Tables 2 and 3 of S. Krawczuk and D. Venturi, J. Mach. Learn. Model. Comput. 1 (2020): direct training against
+TL1, TL2 and TL3 on oxides of Ti, V and Fe (``extended``: and of Cr and Mn), whose formulas the source never saw.  ``nomad``:
+the (Al,Ga,In)2O3 alloys of the NOMAD2018 challenge.  ``mlearn``: energies and forces of Mo and Si.
+
+One row per run is appended to ``--output``; what is there is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ase_matprop import load_model
+from ase_matprop.finetune.adapt import adapt, moved
+from ase_matprop.finetune.data import LabData, read_data
+from ase_matprop.finetune.evaluation import measure
+from ase_matprop.finetune.prepared import Prepared, prepare
+from ase_matprop.finetune.schemes import default_training, get_scheme
+from ase_matprop.models import artefact
+from ase_matprop.models.registry import find_model
+from ase_matprop.properties import get_property
+from ase_matprop.structures import as_atoms
+from ase_matprop.training.readers import read_extxyz
+from ase_matprop.training.splits import Split
+
+MP = "mp/mp_formation_energy.extxyz.xz"
+TMO = "mp/tmo_transfer.csv"
+NOMAD = "nomad2018/nomad2018_train.extxyz.xz"
+SCRATCH, SOURCE = "no transfer", "source"
+
+Task = tuple[str, Prepared, Split, int, int]  # set, rows, division, number of the part, seed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("experiment", choices=["tmo", "extended", "nomad", "mlearn", "summary"])
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--source", help="name or folder of the model to start from")
+    parser.add_argument("--sizes", type=int, nargs="+", help="numbers of training rows")
+    parser.add_argument("--schemes", nargs="+", default=[SOURCE, SCRATCH, "TL1", "TL2", "TL3"])
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--epochs", type=int, help="most epochs; the default of the package if not given")
+    parser.add_argument("--l2", type=float, default=0.0)
+    parser.add_argument("--output", type=Path, default=Path("runs/transfer.csv"))
+    options = parser.parse_args()
+    if options.experiment == "summary":
+        summarize(options.output)
+        return
+    source = artefact.load(find_model(options.source))
+    done = set()
+    if options.output.is_file():
+        table = pd.read_csv(options.output)
+        done = set(zip(table["set"], table["n"], table["part"], table["seed"], table["scheme"], strict=True))
+    for task in tasks(options):
+        for scheme in options.schemes:
+            name, prepared, split, part, seed = task
+            if (name, len(split.train) + len(split.validation), part, seed, scheme) not in done:
+                run(source, scheme, task, options)
+
+
+def tasks(options: argparse.Namespace) -> Iterator[Task]:
+    """Yield the divisions of the rows in training, validation (a tenth of the training rows) and test."""
+    predictor = load_model(options.source)
+    if options.experiment == "mlearn":
+        for symbol in ("Mo", "Si"):
+            path = options.data_dir / "mlearn" / f"{symbol}_train.extxyz.xz"
+            prepared = prepare(read_data(path, forces=True, references="none"), predictor)
+            for seed in range(options.seeds):
+                order = np.random.default_rng(seed).permutation(len(prepared))
+                n_test = len(prepared) // 5
+                yield symbol, prepared, _split(order[n_test:], order[:n_test], seed), 0, seed
+        return
+    if options.experiment == "nomad":
+        prepared = prepare(
+            read_data(options.data_dir / NOMAD, property="formation_energy_per_cation"), predictor
+        )
+        order = np.random.default_rng(0).permutation(len(prepared))
+        rest, test = order[480:], order[:480]
+        for size in options.sizes or (len(rest),):
+            for seed in range(options.seeds):
+                yield "NOMAD2018", prepared, _split(rest[:size], test, seed), 0, seed
+        return
+    listed = pd.read_csv(options.data_dir / TMO).set_index("material_id")
+    if options.experiment == "tmo":
+        listed = listed[listed["set"] == "target"]
+    prepared = prepare(_of_materials_project(options.data_dir / MP, listed.index), predictor)
+    is_test = (listed.loc[prepared.table.ids, "split"] == "validation").to_numpy()
+    rest = np.flatnonzero(~is_test)
+    for size in options.sizes or (len(rest), len(rest) // 2, len(rest) // 4):
+        for seed in range(options.seeds):
+            order = np.random.default_rng(seed).permutation(rest)
+            for part in range(len(rest) // size):
+                chosen = order[part * size : (part + 1) * size]
+                yield options.experiment, prepared, _split(chosen, np.flatnonzero(is_test), seed), part, seed
+
+
+def _split(rest: np.ndarray, test: np.ndarray, seed: int) -> Split:
+    order = np.random.default_rng([seed, 1]).permutation(rest)
+    n_validation = max(1, len(order) // 10)
+    nothing = np.empty(0, dtype=np.int64)
+    return Split(np.sort(order[n_validation:]), np.sort(order[:n_validation]), np.sort(test), nothing)
+
+
+def _of_materials_project(path: Path, wanted: pd.Index) -> LabData:
+    structures = {atoms.info["material_id"]: atoms for atoms in read_extxyz(path)}
+    names = [name for name in wanted if name in structures]
+    return LabData(
+        names=names,
+        items=[as_atoms(structures[name]) for name in names],
+        targets=np.array([structures[name].info["formation_energy_per_atom"] for name in names]),
+        property="formation_energy_per_atom",
+    )
+
+
+def run(source: artefact.Artefact, scheme: str, task: Task, options: argparse.Namespace) -> None:
+    """Train once, measure on the test rows, and append the result."""
+    name, prepared, split, part, seed = task
+    size = len(split.train) + len(split.validation)
+    learnt = {"mlearn": "energy_per_atom", "nomad": "formation_energy_per_cation"}.get(options.experiment)
+    entry = get_property(learnt or "formation_energy_per_atom")
+    start = time.perf_counter()
+    if scheme == SOURCE:
+        model = source if learnt is None else moved(source, prepared, split.train)
+    else:
+        settings = default_training(source.card, from_scratch=scheme == SCRATCH)
+        changes = {"weight_decay": options.l2} | ({"max_epochs": options.epochs} if options.epochs else {})
+        folder = options.output.parent / "transfer" / f"{name}-{size}-{part}-{seed}-{scheme.replace(' ', '_')}"
+        chosen = None if scheme == SCRATCH else get_scheme(scheme, source.card)
+        settings = settings.model_copy(update=changes)
+        options_of_run = {"seed": seed, "folder": folder, "same_property": learnt is None}
+        model = adapt(source, prepared, split.train, split.validation, chosen, settings, **options_of_run).artefact
+    errors, table = measure({scheme: [model]}, prepared, [split], entry)
+    of_cells = float((table[scheme] - table["reference"]).abs().mul(table["n_atoms"]).mean())
+    row = {
+        "set": name,
+        "n": size,
+        "part": part,
+        "seed": seed,
+        "scheme": scheme,
+        **errors[scheme].to_dict(),
+        "mae_of_cells": of_cells,
+        "seconds": time.perf_counter() - start,
+    }
+    print(row, flush=True)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not options.output.is_file()
+    with options.output.open("a", newline="") as stream:
+        writer = csv.DictWriter(stream, row.keys())
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def summarize(path: Path) -> None:
+    """Print the mean of each measure over parts and seeds."""
+    table = pd.read_csv(path)
+    measures = ["mae", "mae_of_cells", "within_chemical_accuracy_per_atom", "within_chemical_accuracy_per_cell", "forces_mae"]
+    grouped = table.groupby(["set", "n", "scheme"], sort=False)
+    summary = grouped[measures].mean().round(4)
+    summary.insert(0, "runs", grouped.size())
+    summary.insert(2, "spread", grouped["mae"].std().round(4))
+    print(summary.to_string())
+
+
+if __name__ == "__main__":
+    main()
