@@ -86,8 +86,8 @@ def clean_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress(label: str, *, transient: bool = True) -> Iterator[Callable[[int, int | None], None]]:
-    """Yield a function (done, known so far) that draws a bar on a terminal, once there is more than a few to do."""
+def progress(label: str, *, transient: bool = True, few: int = _FEW) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a function (done, known so far) that draws a bar on a terminal, once there is more than a ``few`` to do."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -100,7 +100,7 @@ def progress(label: str, *, transient: bool = True) -> Iterator[Callable[[int, i
     shown = sys.stderr.isatty()
 
     def advance(done: int, total: int | None = None) -> None:
-        if shown and max(done, total or 0) > _FEW and not bar.finished:
+        if shown and max(done, total or 0) > few and not bar.finished:
             bar.start()
         bar.update(task, completed=done)
         if total is not None:

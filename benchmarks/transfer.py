@@ -52,6 +52,9 @@ def main() -> None:
     parser.add_argument("--schemes", nargs="+", default=[SOURCE, SCRATCH, "TL1", "TL2", "TL3"])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, help="most epochs; the default of the package if not given")
+    parser.add_argument("--schedule", choices=["plateau", "one_cycle"], default="plateau")
+    parser.add_argument("--learning-rate", type=float, help="the default of the package if not given")
+    parser.add_argument("--batch-size", type=int, help="the default of the package if not given")
     parser.add_argument("--l2", type=float, default=0.0)
     parser.add_argument("--output", type=Path, default=Path("runs/transfer.csv"))
     options = parser.parse_args()
@@ -135,7 +138,10 @@ def run(source: artefact.Artefact, scheme: str, task: Task, options: argparse.Na
         model = source if learnt is None else moved(source, prepared, split.train)
     else:
         settings = default_training(source.card, from_scratch=scheme == SCRATCH)
-        changes = {"weight_decay": options.l2} | ({"max_epochs": options.epochs} if options.epochs else {})
+        given = {"max_epochs": options.epochs, "learning_rate": options.learning_rate}
+        given["batch_size"] = options.batch_size
+        changes = {"weight_decay": options.l2, "schedule": options.schedule}
+        changes |= {key: value for key, value in given.items() if value is not None}
         folder = options.output.parent / "transfer" / f"{name}-{size}-{part}-{seed}-{scheme.replace(' ', '_')}"
         chosen = None if scheme == SCRATCH else get_scheme(scheme, source.card)
         settings = settings.model_copy(update=changes)
@@ -149,7 +155,7 @@ def run(source: artefact.Artefact, scheme: str, task: Task, options: argparse.Na
         "part": part,
         "seed": seed,
         "scheme": scheme,
-        **errors[scheme].to_dict(),
+        **{key: value for key, value in errors[scheme].to_dict().items() if key != "n"},
         "mae_of_cells": of_cells,
         "seconds": time.perf_counter() - start,
     }

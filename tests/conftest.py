@@ -122,6 +122,26 @@ def crystals_for_comparison() -> dict[str, Atoms]:
     return result
 
 
+#: settings with which SchNet and PaiNN are small and smooth
+SMALL_ATOMISTIC: dict[str, Any] = {"n_atom_basis": 16, "n_interactions": 2, "n_rbf": 12, "cutoff": 4.5}
+
+
+def known_environments() -> list[Atoms]:
+    """What an untrained SchNet pretends to have seen: Na with Cl, Mg with O, Fe with Fe, stretched and distorted."""
+    crystals = [
+        bulk("NaCl", "rocksalt", 5.64, cubic=True),
+        bulk("MgO", "rocksalt", 4.21, cubic=True),
+        bulk("Fe", cubic=True) * (2, 2, 2),
+    ]
+    found = []
+    for atoms in crystals:
+        for seed, factor in enumerate((0.9, 1.0, 1.15)):
+            stretched = atoms.copy()
+            stretched.set_cell(factor * stretched.cell, scale_atoms=True)
+            found += [stretched, rattled(stretched, seed, 0.3)]
+    return found
+
+
 def untrained_model(
     folder: Path,
     *,
@@ -131,23 +151,37 @@ def untrained_model(
     settings: Mapping[str, Any] | None = None,
     n_members: int = 2,
     elements: Sequence[str] = ("O", "Na", "Mg", "Cl", "Fe"),
+    precision: str = "float32",
 ) -> Path:
     """Write a model folder with an untrained network; its numbers mean nothing.  The folder's name is the model's."""
     import torch
 
+    from ase_matprop.descriptors.neighbors import neighbor_graphs
     from ase_matprop.descriptors.registry import get_descriptor
     from ase_matprop.models import artefact, card
-    from ase_matprop.networks import build_network
+    from ase_matprop.models.reach import Reach
+    from ase_matprop.networks import ATOMISTIC_NETWORKS, build_network
     from ase_matprop.networks.ensemble import Ensemble
     from ase_matprop.properties import get_property
 
+    atomistic = network in ATOMISTIC_NETWORKS
+    if atomistic:
+        descriptor, settings = "neighbors", {**SMALL_ATOMISTIC, **(settings or {})}
     labels = list(get_descriptor(descriptor).labels)
     settings = {"stacks": [[16, 2], [8, 1]]} if settings is None else settings
     first = get_property(properties[0])
+    n_inputs = 100 if atomistic else len(labels)
     n_outputs = len(first.classes) or len(properties)
+    scaler: artefact.Scaler | None = artefact.Scaler(np.zeros(n_inputs), np.full(n_inputs, 0.3), 8.0)
+    target = artefact.TargetTransform(np.full(n_outputs, -1.5), np.full(n_outputs, 1.2))
+    reach = None
+    if atomistic:
+        scaler, reach = None, Reach.of(neighbor_graphs(known_environments(), settings["cutoff"]))
+        offsets = np.random.default_rng(2).normal(scale=0.5, size=(n_inputs, n_outputs))
+        target = artefact.TargetTransform(target.offset, np.full(n_outputs, 0.4), offsets)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        ensemble = Ensemble(build_network(network, len(labels), n_outputs, settings) for _ in range(n_members))
+        ensemble = Ensemble(build_network(network, n_inputs, n_outputs, settings) for _ in range(n_members))
     artefact.save(
         folder,
         card.ModelCard(
@@ -160,13 +194,16 @@ def untrained_model(
             network=card.NetworkSpec(
                 name=network,
                 settings=dict(settings),
-                n_inputs=len(labels),
+                n_inputs=n_inputs,
                 n_outputs=n_outputs,
                 n_members=n_members,
                 n_parameters=sum(parameter.numel() for parameter in ensemble.parameters()),
             ),
             descriptor=card.DescriptorSpec(
-                name=descriptor, version=get_descriptor(descriptor).version, labels=labels, clip=8.0
+                name=descriptor,
+                version=get_descriptor(descriptor).version,
+                labels=labels,
+                clip=None if atomistic else 8.0,
             ),
             elements=list(elements),
             training_set=card.TrainingSet(name="none", licence="", citation="", source="", rows={}, split={}),
@@ -175,11 +212,12 @@ def untrained_model(
             recipe={},
             code_version="0",
             created="2026-01-01",
-            weights=card.WeightsSpec(sha256="", dtype="float32"),
+            weights=card.WeightsSpec(sha256="", dtype=precision),
         ),
         ensemble.eval(),
-        artefact.Scaler(np.zeros(len(labels)), np.full(len(labels), 0.3), 8.0),
-        artefact.TargetTransform(np.full(n_outputs, -1.5), np.full(n_outputs, 1.2)),
+        scaler,
+        target,
+        reach,
     )
     return folder
 
@@ -208,3 +246,16 @@ def two_property_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def classifier_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two members that tell metals from non-metals by element fractions."""
     return untrained_model(tmp_path_factory.mktemp("models") / "classifier", properties=("metallicity",))
+
+
+@pytest.fixture(scope="session", params=["schnet", "painn"])
+def atomistic_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two members of SchNet, then of PaiNN, that predict a formation energy from neighbour graphs."""
+    folder = tmp_path_factory.mktemp("models") / f"small-{request.param}"
+    return untrained_model(folder, network=request.param)
+
+
+@pytest.fixture(scope="session")
+def schnet_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One SchNet that predicts a formation energy from neighbour graphs."""
+    return untrained_model(tmp_path_factory.mktemp("models") / "one-schnet", network="schnet", n_members=1)

@@ -18,7 +18,7 @@ from ase.db import connect
 from ase.io import Trajectory, read
 from pymatgen.core import Composition
 
-from ase_matprop import SIPFENN, ElemNet, IRNet, MatProp, list_models, load_model
+from ase_matprop import SIPFENN, ElemNet, IRNet, MatProp, SchNet, list_models, load_model
 from ase_matprop.errors import ArtefactError, MatPropError, StructureError, UnknownElementError, UnknownNameError
 from ase_matprop.networks import NETWORKS
 from ase_matprop.testing import check_calculator
@@ -170,6 +170,7 @@ FAMILIES = {
     IRNet: {"irnet": {"stacks": [[4, 1]]}, "srnet": {"stacks": [[4, 1]]}, "plain": {"stacks": [[4, 1]]}},
     SIPFENN: {name: {"width_factor": 0.002} for name in ("nn9", "nn20", "nn24")},
     ElemNet: {"elemnet": {}},
+    SchNet: {"schnet": {}, "painn": {}},
 }
 
 
@@ -179,7 +180,8 @@ def test_families_take_their_networks_only(network: str, settings: dict[str, Any
     for family, networks in FAMILIES.items():
         if network in networks:
             calculator = family(folder)
-            assert calculator.implemented_properties == ["energy", "free_energy"]
+            of_atoms = ["energies", "forces", "stress"] if family is SchNet else []
+            assert calculator.implemented_properties == ["energy", "free_energy", *of_atoms]
             assert calculator.todict()["model"] == str(folder)
             check_calculator(calculator, [bulk("NaCl", "rocksalt", 5.64), bulk("Fe")], tolerance=1e-5)
         else:
@@ -276,7 +278,7 @@ def test_ase_knows_the_plugin() -> None:
     (entry,) = [e for e in entry_points(group="ase.plugins") if e.name == "ase_matprop"]
     module = entry.load()
     found = {plugin.name: plugin.implementation for plugin in module.__ase_plugins__}
-    assert found == {family.name: family for family in (MatProp, IRNet, SIPFENN, ElemNet)}
+    assert found == {family.name: family for family in (MatProp, *FAMILIES)}
     assert all("doi" in plugin.citation for plugin in module.__ase_plugins__)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import ase_matprop
 
 
-def run_python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+def run_python(code: str, folder: Path | None = None) -> str:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
+    return result.stdout.strip()
 
 
 def test_import_is_light() -> None:
@@ -21,7 +23,7 @@ def test_import_is_light() -> None:
 
 
 def test_public_names() -> None:
-    assert len(ase_matprop.__all__) < 10
+    assert len(ase_matprop.__all__) <= 10
     for name in ase_matprop.__all__:
         assert getattr(ase_matprop, name) is not None
     assert set(ase_matprop.__all__) <= set(dir(ase_matprop))
@@ -58,3 +60,22 @@ def test_nothing_global_is_changed() -> None:
         "print(before == state())"
     )
     assert run_python(code) == "True"
+
+
+def test_schnetpack_changes_nothing_global(schnet_model: Path, tmp_path: Path) -> None:
+    """What its import does to warnings and logging is undone, and it leaves no file in the working directory."""
+    code = (
+        "import logging, os, warnings, numpy, torch\n"
+        "state = lambda: (torch.get_default_dtype(), torch.get_num_threads(), dict(os.environ), os.getcwd(),\n"
+        "                 numpy.geterr(), list(warnings.filters), torch.get_rng_state().tolist(),\n"
+        "                 numpy.random.get_state()[1].tolist(), logging.getLogger().level,\n"
+        "                 logging.getLogger().handlers[:])\n"
+        "import ase_matprop, pandas, freud, pydantic, joblib, scipy.spatial, safetensors.torch, lightning.pytorch\n"
+        "import matscipy.neighbours\n"
+        "from ase.build import bulk\n"
+        "before = state()\n"
+        f"atoms = bulk('NaCl', 'rocksalt', 5.64); atoms.calc = ase_matprop.SchNet({str(schnet_model)!r})\n"
+        "atoms.get_forces()\n"
+        "print([what for what, other in zip(before, state()) if what != other], os.listdir())"
+    )
+    assert run_python(code, tmp_path) == "[] []"

@@ -66,6 +66,7 @@ def vasp(
 
         if jobs == 0:
             raise MatPropError("the number of processes must be positive, or -1 for one per core. Got 0")
+        file = TableFile(output) if output is not None else None  # a wrong name is an error before anything is read
         with progress("runs") as advance:
             runs = read_vasp(
                 inputs,
@@ -76,8 +77,8 @@ def vasp(
                 progress=advance,
             )
         frame = runs.to_frame()
-        if output is not None:
-            with TableFile(output) as file:
+        if file is not None:
+            with file:
                 file.write(frame)
         elif sys.stdout.isatty():
             _show(runs)
@@ -131,8 +132,8 @@ def _summarise(runs: VaspRuns, output: Path | None, *, allow_mixed: bool) -> Non
         )
     if missing := runs.missing_elements():
         typer.echo(
-            f"no run of {', '.join(missing)} as an element: no formation energies of compounds with it; calculate it "
-            "with the same settings, or give a table of reference energies to the training",
+            "formation energies need runs of the elements with the same settings; there is none of "
+            f"{', '.join(missing)}: calculate it, or give a table of reference energies to the training",
             err=True,
         )
     if not runs.used and len(runs):

@@ -86,13 +86,15 @@ def adapt(
         else starting_point(source, prepared, train, validation, same_property=same_property)
     )
     scaled = _scaled_targets(start.target, prepared)
-    inputs = prepared.table.features
-    if not isinstance(inputs, Graphs):
+    inputs: object = prepared.table.features
+    if not isinstance(prepared.table.features, Graphs):
         assert start.scaler is not None
-        inputs = start.scaler.transform(inputs)
+        inputs = start.scaler.transform(prepared.table.features)
     scale = float(start.target.scale[0])
     vectors = start.card.network.name == "painn"
-    sets = [prepared.rows(rows, scaled, inputs, vectors=vectors, scale=scale) for rows in (train, validation)]
+    learnt, checked = (
+        prepared.rows(rows, scaled, inputs, vectors=vectors, scale=scale) for rows in (train, validation)
+    )
     members: list[Network] = []
     for number, member in enumerate(start.network.members):
         member_folder = folder / f"member_{number}"
@@ -103,7 +105,8 @@ def adapt(
         if not finished.is_file():
             state = fit(
                 network,
-                *sets,
+                learnt,
+                checked,
                 _fitting(settings, len(train)),
                 seed=seed + number,
                 folder=member_folder,
@@ -159,8 +162,11 @@ def predict_rows(model: Artefact, prepared: Prepared) -> Floats:
     """Return what a model predicts for all rows, shape (n,)."""
     features = prepared.table.features
     if isinstance(features, Graphs):
-        return AtomisticPredictor(model).predict_graphs(features).mean(axis=0)[:, 0]
-    return Predictor(model).predict_features(features).mean(axis=0)[:, 0]
+        members = AtomisticPredictor(model).predict_graphs(features)
+    else:
+        members = Predictor(model).predict_features(features)
+    predicted: Floats = members.mean(axis=0)[:, 0]
+    return predicted
 
 
 def _scaled_targets(target: TargetTransform, prepared: Prepared) -> Floats:

@@ -1,7 +1,8 @@
-"""A laboratory's own data in whatever form they come, as rows with a target: VASP runs, ASE databases, files, tables."""
+"""A laboratory's own data in whatever form they come, as rows with a target: VASP runs, databases, files, tables."""
 
 from __future__ import annotations
 
+import builtins
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ class LabData:
         rejected: name -> reason, for what cannot be used.
         notes: what the user should know.
         source: where the data came from, for the model card.
+        runs: the run that each row is a frame of, empty where there is none; no list where nothing is known.
     """
 
     names: list[str]
@@ -64,11 +66,12 @@ class LabData:
     rejected: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     source: str = ""
+    runs: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)
 
-    @property
+    @builtins.property  # the field named property hides it
     def unit(self) -> str:
         """Unit of the targets."""
         return get_property(self.property).unit
@@ -174,7 +177,7 @@ def _rows(data: Any) -> tuple[list[_Row], str]:
         return _of_frame(data), "a table"
     if isinstance(data, Atoms):
         data = [data]
-    if isinstance(data, Iterable):
+    if isinstance(data, Iterable) and not isinstance(data, Mapping):
         items = list(data)
         if all(isinstance(item, Atoms) for item in items):
             return [_of_atoms(atoms, f"structure {index}") for index, atoms in enumerate(items)], "a list of structures"
@@ -347,6 +350,7 @@ def _checked(
     names: list[str] = []
     items: list[Atoms | Amounts] = []
     kept: list[int] = []
+    runs: list[str] = []
     taken: set[str] = set()
     for index, row in enumerate(rows):
         name = row.name
@@ -364,6 +368,7 @@ def _checked(
         names.append(name)
         items.append(item)
         kept.append(index)
+        runs.append(str(row.values.get("run") or getattr(row.item, "info", {}).get("run") or ""))
     return LabData(
         names=names,
         items=items,
@@ -374,6 +379,7 @@ def _checked(
         rejected=rejected,
         notes=notes,
         source=source,
+        runs=runs,
     )
 
 

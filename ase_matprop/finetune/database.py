@@ -57,8 +57,8 @@ def open_database(
 ) -> Any:
     """Return SchNetPack's ``AtomsDataModule`` of a database, set up with the given partition.
 
-    The rows of each part are given here, so that no ``split.npz`` of another run is taken and no lock file is left in the
-    working directory.
+    The rows of each part are given here, so that no ``split.npz`` of another run is taken and no lock file is left in
+    the working directory.
     """
     module = schnetpack("data").AtomsDataModule(
         str(path), batch_size=batch_size, num_workers=0, split_file=None, pin_memory=False

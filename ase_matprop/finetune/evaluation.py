@@ -23,6 +23,8 @@ from ase_matprop.training.splits import Split
 
 Floats = NDArray[np.float64]
 
+#: what made the predictions
+SOURCE, SHIFTED, TUNED, SCRATCH = "source", "source, shifted", "fine-tuned", "from scratch"
 #: 1 kcal/mol in eV
 CHEMICAL_ACCURACY = kcal / mol
 

@@ -31,8 +31,8 @@ Ints = NDArray[np.int64]
 
 #: fewer rows than this teach nothing that could be measured
 MINIMUM_ROWS = 5
-#: fewer groups than this are divided into others
-_MINIMUM_GROUPS = 5
+#: fewer compositions, or runs, than this cannot be divided
+_MINIMUM_GROUPS, _MINIMUM_RUNS = 5, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,8 @@ def prepare(data: LabData, predictor: Predictor) -> Prepared:
     else:
         if data.forces is not None:
             raise FinetuneError(
-                f"the network {predictor.card.network.name!r} of {predictor.card.name} has no forces; fine-tune a SchNet"
+                f"the network {predictor.card.network.name!r} of {predictor.card.name} has no forces; fine-tune a "
+                "SchNet"
             )
         features, errors = descriptor_of(predictor.card).compute(items)
         rejected |= {data.names[kept[row]]: error for row, error in enumerate(errors) if error is not None}
@@ -128,7 +129,7 @@ def prepare(data: LabData, predictor: Predictor) -> Prepared:
         removed={},
         source_sha256="",
     )
-    groups, grouping = _groups(table, items)
+    groups, grouping = _groups(table, [data.runs[row] for row in kept] if data.runs else [])
     return Prepared(
         table=table,
         n_atoms=table.amounts.sum(axis=1),
@@ -139,14 +140,15 @@ def prepare(data: LabData, predictor: Predictor) -> Prepared:
     )
 
 
-def _groups(table: FeatureTable, items: list[Atoms]) -> tuple[Ints, str]:
+def _groups(table: FeatureTable, runs: list[str]) -> tuple[Ints, str]:
+    """Return the number of the group of each row, and what the groups are; a row without a run is one of its own."""
     formulas = table.reduced_formulas()
     if len(np.unique(formulas)) >= _MINIMUM_GROUPS:
         return formulas, "reduced formula"
-    runs = [str(item.info.get("run", "")) if isinstance(item, Atoms) else "" for item in items]
-    if len(set(runs)) >= _MINIMUM_GROUPS:
-        return np.unique(runs, return_inverse=True)[1].astype(np.int64), "run"
-    return np.arange(len(items)), "row, since there are too few compositions"
+    labels = [run or f"row {row}" for row, run in enumerate(runs)]
+    if any(runs) and len(set(labels)) >= _MINIMUM_RUNS:
+        return np.unique(labels, return_inverse=True)[1].astype(np.int64), "run, since there are too few compositions"
+    return np.arange(len(table)), "row, since there are too few compositions"
 
 
 def divide(prepared: Prepared, *, test: float, validation: float, seed: int) -> Split:
@@ -170,9 +172,7 @@ def divide(prepared: Prepared, *, test: float, validation: float, seed: int) -> 
     return make_split(len(prepared), test=test, validation=validation, seed=seed, groups=prepared.groups)
 
 
-def divisions(
-    prepared: Prepared, *, test: float, validation: float, folds: int | None, seed: int
-) -> list[Split]:
+def divisions(prepared: Prepared, *, test: float, validation: float, folds: int | None, seed: int) -> list[Split]:
     """Return one division of the rows, or with ``folds`` one for each part of a cross-validation.
 
     Raises:
@@ -187,19 +187,19 @@ def divisions(
     share = min(0.5, validation / (1.0 - 1.0 / folds))
     parts = []
     for rest, tested in splitter.split(prepared.groups, groups=prepared.groups):
-        train, chosen = _hold_out(prepared, rest, share, seed)
+        train, chosen = hold_out(prepared, rest, share, seed)
         parts.append(Split(train, chosen, np.sort(tested), np.empty(0, dtype=np.int64)))
     return parts
 
 
 def undivided(prepared: Prepared, *, validation: float, seed: int) -> Split:
     """Return a division without test rows."""
-    train, chosen = _hold_out(prepared, np.arange(len(prepared)), validation, seed)
+    train, chosen = hold_out(prepared, np.arange(len(prepared)), validation, seed)
     nothing = np.empty(0, dtype=np.int64)
     return Split(train, chosen, nothing, nothing)
 
 
-def _hold_out(prepared: Prepared, rows: Ints, share: float, seed: int) -> tuple[Ints, Ints]:
+def hold_out(prepared: Prepared, rows: Ints, share: float, seed: int) -> tuple[Ints, Ints]:
     """Divide some rows into those for training and those for validation, groups as a whole and at least one each."""
     groups = prepared.groups[rows]
     share = max(share, 1.0 / len(np.unique(groups)))
@@ -242,7 +242,8 @@ def elements_of(prepared: Prepared) -> list[str]:
 
 
 def _too_few(n_rows: int, rejected: dict[str, str]) -> str:
-    message = f"{n_rows} rows can be used, at least {MINIMUM_ROWS} are needed to train and to measure the result"
+    rows = "1 row" if n_rows == 1 else f"{n_rows} rows"
+    message = f"{rows} can be used, at least {MINIMUM_ROWS} are needed to train and to measure the result"
     if rejected:
         name, reason = next(iter(rejected.items()))
         message += f"; {len(rejected)} were left out, the first one ({name}): {reason}"

@@ -60,7 +60,9 @@ def make_card(
     }
     notes = [f"scheme {scheme.name}: {scheme.description}", *notes_on_initial_model(source), *data.notes]
     if adapted.kept_start:
-        notes.append("no epoch was better than the start on the validation rows: only the offsets were adapted, if anything")
+        notes.append(
+            "no epoch was better than the start on the validation rows: only the offsets were adapted, if anything"
+        )
     n_members = len(adapted.artefact.network.members)
     return card.model_copy(
         update={

@@ -1,8 +1,9 @@
 """Which weights are trained on a laboratory's own data, and how.
 
 TL1, TL2 and TL3 are the schemes of S. Krawczuk and D. Venturi, J. Mach. Learn. Model. Comput. 1 (2020), section 4.2 and
-Figure 7.  For networks on feature vectors, all weights at a tenth of the learning rate for 25 rounds is the way of SIPFENN
-(A. M. Krajewski et al., Comput. Mater. Sci. 208, 111254 (2022), section 3.4, doi:10.1016/j.commatsci.2022.111254).
+Figure 7.  For networks on feature vectors, all weights at a tenth of the learning rate for 25 rounds is the way of
+SIPFENN (A. M. Krajewski et al., Comput. Mater. Sci. 208, 111254 (2022), section 3.4,
+doi:10.1016/j.commatsci.2022.111254).
 """
 
 from __future__ import annotations
@@ -96,9 +97,10 @@ def freeze(network: Network, scheme: Scheme) -> None:
 def default_training(card: ModelCard, *, from_scratch: bool = False) -> TrainingSection:
     """Return the settings of the training, for a model of the kind of ``card``.
 
-    SchNet and PaiNN: Adam, learning rate 1e-4, lowered by a factor of 0.8 down to 1e-6 whenever 25 epochs brought nothing
-    (the paper's section 3.1), early stopping.  Networks on feature vectors: a tenth of the learning rate of their own
-    training, 25 rounds.  From scratch, both have ten times that learning rate, and networks on feature vectors 100 rounds.
+    SchNet and PaiNN: Adam, learning rate 1e-4, lowered by a factor of 0.8 down to 1e-6 whenever 25 epochs brought
+    nothing (the paper's section 3.1), early stopping.  Networks on feature vectors: a tenth of the learning rate of
+    their own training, 25 rounds.  From scratch, both have ten times that learning rate, and networks on feature
+    vectors 100 rounds.
     """
     graphs = card.network.name in ATOMISTIC_NETWORKS
     shared: dict[str, Any] = {"loss": "mae", "optimizer": "adam", "weight_decay": 0.0, "outlier_sigma": None}

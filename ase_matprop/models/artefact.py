@@ -208,9 +208,8 @@ def load(folder: Path) -> Artefact:
             offsets = tensors[_ELEMENT_OFFSETS].numpy()
             if offsets.shape != (card.network.n_inputs, card.network.n_outputs):
                 raise ValueError(f"the element offsets have the shape {offsets.shape}")
-            reach = Reach.from_arrays(
-                {name.removeprefix(_REACH): t.numpy() for name, t in tensors.items() if name.startswith(_REACH)}
-            )
+            seen = {name.removeprefix(_REACH): t.numpy() for name, t in tensors.items() if name.startswith(_REACH)}
+            reach = Reach.from_arrays(seen) if seen else None
             return Artefact(card, network.eval(), None, replace(target, element_offsets=offsets), reach)
         scaler = Scaler(tensors[_SCALER_MEAN].numpy(), tensors[_SCALER_SCALE].numpy(), card.descriptor.clip)
         sizes = {scaler.mean.shape, scaler.scale.shape, (card.network.n_inputs,), (len(card.descriptor.labels),)}

@@ -16,17 +16,20 @@ from numpy.typing import NDArray
 from ase_matprop.descriptors.neighbors import Graphs, neighbor_graphs
 from ase_matprop.descriptors.registry import check_n_jobs
 from ase_matprop.errors import MatPropError
+from ase_matprop.models import artefact
 from ase_matprop.models.predictor import Entry, Predictor
 from ase_matprop.networks.ensemble import Ensemble
 from ase_matprop.networks.schnet import (
     AtomisticNetwork,
     GraphTensors,
+    SchNet,
     add_vectors,
+    pair_distances,
     pair_vectors,
 )
 from ase_matprop.networks.schnetpack_adapter import MAX_Z
 
-_PAIRS_AT_ONCE = 100_000  # that are evaluated together: bounds the memory
+_PAIRS_AT_ONCE = 200_000  # that are evaluated together: bounds the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +54,14 @@ class AtomisticResult:
 class AtomisticPredictor(Predictor):
     """A loaded SchNet or PaiNN; everything else as for :class:`~ase_matprop.models.Predictor`."""
 
+    def __init__(self, loaded: artefact.Artefact, device: str = "cpu") -> None:
+        super().__init__(loaded, device)
+        self._tabulated = all(isinstance(member, SchNet) for member in self._network.members)
+        if self._tabulated:
+            self._network = copy.deepcopy(self._network)  # the tables are of these weights
+            for member in self._network.members:
+                cast(SchNet, member).keep_tables()
+
     @property
     def cutoff(self) -> float:
         """Distance in Angstrom beyond which atoms do not interact."""
@@ -58,7 +69,7 @@ class AtomisticPredictor(Predictor):
 
     def predict_graphs(self, graphs: Graphs) -> NDArray[np.float64]:
         """Return what each ensemble member predicts, shape (n_members, n, n_outputs)."""
-        outputs = self._of_graphs(self._network.member_outputs, graphs)
+        outputs = self._of_graphs(self._network.member_outputs, graphs, self._tabulated)
         values = self._target.inverse(outputs) + self._target.of_elements(_fractions(graphs))
         return np.maximum(values, self._minima)
 
@@ -142,12 +153,15 @@ class AtomisticPredictor(Predictor):
     def _represent(self, inputs: Any, layer: int) -> NDArray[np.float64]:
         return self.represent_graphs(inputs, layer=layer)
 
-    def _of_graphs(self, function: Callable[[GraphTensors], torch.Tensor], graphs: Graphs) -> NDArray[np.float64]:
+    def _of_graphs(
+        self, function: Callable[[GraphTensors], torch.Tensor], graphs: Graphs, tabulated: bool = False
+    ) -> NDArray[np.float64]:
         """Evaluate a function with outputs of shape (n_members, n, width), part by part."""
         parts = []
         with torch.inference_mode():
             for part in _parts(graphs):
-                outputs = function(add_vectors(self._to_device(pair_vectors(part))))
+                inputs = self._to_device(pair_distances(part) if tabulated else pair_vectors(part))
+                outputs = function(inputs if tabulated else add_vectors(inputs))
                 parts.append(outputs.cpu().double().numpy())
         return np.concatenate(parts, axis=1)
 

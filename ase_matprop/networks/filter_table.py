@@ -1,9 +1,9 @@
 """Continuous-filter convolution with tabulated filters: SchNet's interaction without a filter network per pair.
 
 The filters of SchNet (K. T. Schütt et al., J. Chem. Phys. 148, 241722 (2018), doi:10.1063/1.5019779, Eq. 8) depend on
-nothing but the distance.  Training on energies needs their values, not their slopes: here the filter network is evaluated
-once per step on a grid of distances, and each pair takes values between those of its two closest points.  The weights that
-are trained are those of SchNet, which is evaluated without a table afterwards.
+nothing but the distance.  Training on energies needs their values, not their slopes: here the filter network is
+evaluated once per step on a grid of distances, and each pair takes values between those of its two closest points.  The
+weights that are trained are those of SchNet, which is evaluated without a table afterwards.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from torch.autograd.function import once_differentiable
 
 #: number of intervals between zero and the cutoff: 0.0125 Angstrom wide for a cutoff of 5 Angstrom
 INTERVALS = 400
+#: the same for predictions, where a table is made once: its error is that of float32
+FINE_INTERVALS = 8192
+#: filters change over the width of a Gaussian: networks with many of them have at least so many intervals for each
+PER_GAUSSIAN, FINE_PER_GAUSSIAN = 8, 100
 
 
 class Pairs(NamedTuple):
@@ -37,15 +41,15 @@ class Pairs(NamedTuple):
     weights: Tensor
 
 
-def grid(cutoff: float, device: torch.device) -> Tensor:
-    """Return the distances of the table, shape (INTERVALS + 1,)."""
-    return torch.arange(INTERVALS + 1, device=device) * (cutoff / INTERVALS)
+def grid(cutoff: float, n_intervals: int, device: torch.device) -> Tensor:
+    """Return the distances of a table, shape (n_intervals + 1,)."""
+    return torch.arange(n_intervals + 1, device=device) * (cutoff / n_intervals)
 
 
-def place(distances: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+def place(distances: Tensor, cutoff: float, n_intervals: int) -> tuple[Tensor, Tensor]:
     """Return the interval of each distance and the weight of its upper end, shape (E,) each."""
-    scaled = distances * (INTERVALS / cutoff)
-    intervals = scaled.to(torch.int32).clamp_(0, INTERVALS - 1)
+    scaled = distances * (n_intervals / cutoff)
+    intervals = scaled.to(torch.int32).clamp_(0, n_intervals - 1)
     return intervals, (scaled - intervals).clamp_(0.0, 1.0)
 
 
@@ -54,7 +58,7 @@ def convolve(features: Tensor, table: Tensor, pairs: Pairs) -> Tensor:
 
     Args:
         features: shape (N, F).
-        table: filters by grid point, shape (INTERVALS + 1, F).
+        table: filters by grid point, shape (n_intervals + 1, F).
         pairs: which atoms are neighbours, and where their distances lie in the table.
 
     Returns:

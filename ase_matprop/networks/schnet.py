@@ -6,6 +6,9 @@ M. Gastegger, Proc. Mach. Learn. Res. 139, 9377 (2021), arXiv:2102.03150.  Both 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, ClassVar, cast
 
 import torch
@@ -64,6 +67,8 @@ class AtomisticNetwork(nn.Module):
         ):
             if value <= 0:
                 raise ValueError(f"{name} is too small. Got {value + (name == 'n_rbf')}.")
+        if not math.isfinite(cutoff):
+            raise ValueError(f"the cutoff must be finite. Got {cutoff}.")
         self.cutoff = float(cutoff)
         self.representation = adapter.build_representation(
             self.representation_kind,
@@ -144,24 +149,48 @@ class SchNet(AtomisticNetwork):
     """SchNet; the arguments are those of :class:`AtomisticNetwork`."""
 
     representation_kind = "schnet"
+    _tables: list[Tensor] | None = None
 
     def _after_block(self, arguments: tuple[Any, ...], result: Any) -> Tensor:
         return cast(Tensor, arguments[0] + result)
 
+    def represent(self, inputs: GraphTensors, layer: int = -1) -> Tensor:
+        if "vectors" in inputs:
+            return super().represent(inputs, layer)
+        number = range(self.n_layers)[layer]
+        return mean_over_atoms(next(islice(self._tabulated(inputs), number, None)), inputs)
+
+    def tabulate(self, n_intervals: int) -> list[Tensor]:
+        """Return the filters of each block at the ends of equal intervals, shape (n_intervals + 1, n_filters) each."""
+        schnet = cast(Any, self.representation)
+        distances = filter_table.grid(self.cutoff, n_intervals, schnet.embedding.weight.device)
+        expanded, weights = schnet.radial_basis(distances), schnet.cutoff_fn(distances)[:, None]
+        return [(block.filter_network(expanded) * weights).float() for block in schnet.interactions]
+
+    def keep_tables(self) -> None:
+        """Make fine tables for predictions; the weights must not change afterwards."""
+        with torch.inference_mode():
+            fine = filter_table.FINE_PER_GAUSSIAN * cast(Any, self.representation).radial_basis.n_rbf
+            self._tables = self.tabulate(max(filter_table.FINE_INTERVALS, fine))
+
     def _represent_atoms(self, inputs: GraphTensors) -> Tensor:
         if "vectors" in inputs:
             return super()._represent_atoms(inputs)
-        schnet = cast(Any, self.representation)
-        distances = filter_table.grid(self.cutoff, inputs["numbers"].device)
-        expanded = schnet.radial_basis(distances)
-        weights = schnet.cutoff_fn(distances)[:, None]
-        features: Tensor = schnet.embedding(inputs["numbers"])
-        pairs = filter_table.Pairs(*(inputs[name] for name in ("first_pairs", "neighbors", "intervals", "weights")))
-        for block in schnet.interactions:
-            table = block.filter_network(expanded) * weights
-            summed = filter_table.convolve(block.in2f(features).float(), table.float(), pairs)
-            features = features + block.f2out(summed)
+        *_, features = self._tabulated(inputs)
         return features
+
+    def _tabulated(self, inputs: GraphTensors) -> Iterator[Tensor]:
+        """Yield the representation of each atom after each block, with filters from tables."""
+        schnet = cast(Any, self.representation)
+        tables = self._tables
+        if tables is None:
+            tables = self.tabulate(max(filter_table.INTERVALS, filter_table.PER_GAUSSIAN * schnet.radial_basis.n_rbf))
+        placed = filter_table.place(inputs["distances"], self.cutoff, len(tables[0]) - 1)
+        pairs = filter_table.Pairs(inputs["first_pairs"], inputs["neighbors"], *placed)
+        features: Tensor = schnet.embedding(inputs["numbers"])
+        for block, table in zip(schnet.interactions, tables, strict=True):
+            features = features + block.f2out(filter_table.convolve(block.in2f(features).float(), table, pairs))
+            yield features
 
 
 class PaiNN(AtomisticNetwork):
@@ -189,19 +218,17 @@ def sum_over_atoms(values: Tensor, inputs: GraphTensors) -> Tensor:
 
 
 def pair_distances(graphs: Graphs) -> GraphTensors:
-    """Return what SchNet needs for training on energies: pairs sorted by atom, and their places in a filter table."""
+    """Return what SchNet needs for energies: pairs sorted by atom, and their distances."""
     first_atoms = torch.from_numpy(graphs.n_atoms).cumsum(0) - torch.from_numpy(graphs.n_atoms)
     tensors = _atoms(graphs)
     counts = torch.from_numpy(graphs.n_neighbors)
     first_pairs = torch.zeros(len(counts) + 1, dtype=torch.int32)
     first_pairs[1:] = counts.cumsum(0)
     first_atom = torch.repeat_interleave(first_atoms, torch.from_numpy(graphs.n_pairs)).int()
-    intervals, weights = filter_table.place(torch.from_numpy(graphs.distances), graphs.cutoff)
     return tensors | {
         "first_pairs": first_pairs,
         "neighbors": torch.from_numpy(graphs.neighbors) + first_atom,
-        "intervals": intervals,
-        "weights": weights,
+        "distances": torch.from_numpy(graphs.distances),
     }
 
 

@@ -27,15 +27,17 @@ def schnetpack(submodule: str = "") -> ModuleType:
         MissingDependencyError: if it is not installed.
     """
     _restore_loader_name()
-    level = logging.getLogger().level
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its dependencies, about each other
             return importlib.import_module(f"schnetpack.{submodule}" if submodule else "schnetpack")
     except ModuleNotFoundError as error:
         raise missing_dependency(error.name or "schnetpack", "a SchNet or PaiNN network") from None
-    finally:
-        logging.getLogger().setLevel(level)
+    finally:  # some of its dependencies set up logging for everybody
+        root.setLevel(level)
+        root.handlers[:] = handlers
 
 
 def _restore_loader_name() -> None:

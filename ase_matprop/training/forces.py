@@ -17,8 +17,9 @@ FORCE_WEIGHT = 1.0
 class ForceTrainee(Trainee):
     """Lightning module of a network on neighbour graphs whose forces are learnt besides.
 
-    The loss is that of the energies per atom plus :data:`FORCE_WEIGHT` times that of the force components, both in units
-    of the target's scale.  The state with the lowest sum of both mean absolute errors on the validation rows is kept.
+    The loss is that of the energies per atom plus :data:`FORCE_WEIGHT` times that of the force components, both in
+    units of the target's scale.  The state with the lowest sum of both mean absolute errors on the validation rows is
+    kept.
     """
 
     def training_step(self, batch: tuple[Any, Tensor], batch_index: int) -> Tensor:

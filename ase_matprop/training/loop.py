@@ -46,7 +46,8 @@ class Rows(Dataset[Any]):
         inputs: feature vectors, shape (n, n_features), or neighbour graphs.
         targets: shape (n, n_properties), NaN where a row has none; for a classification numbers of classes.
         vectors: whether the network needs the vectors of the graphs' pairs, and not only their lengths.
-        forces: scaled forces on the atoms of the graphs, shape (N, 3), where they are learnt besides; they need vectors.
+        forces: scaled forces on the atoms of the graphs, shape (N, 3), where they are learnt besides; these need
+            vectors.
     """
 
     inputs: NDArray[np.float32] | Graphs
@@ -236,9 +237,9 @@ class Trainee(pl.LightningModule):
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Lightning from advertising and from warning of what is intended here."""
-    loggers = [
-        logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities")
-    ]
+    names = ["lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities"]
+    names += ["pytorch_lightning", "lightning_fabric"]  # the same once more, which SchNetPack imports
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")

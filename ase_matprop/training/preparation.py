@@ -55,16 +55,18 @@ def split_table(recipe: DataRecipe, table: FeatureTable, data_dir: Path) -> Spli
 def _without_formulas(split: Split, table: FeatureTable, path: Path, id_key: str) -> Split:
     """Take the rows out of training and validation whose reduced formula is that of a row listed in a file."""
     try:
-        listed = pd.read_csv(path, dtype={id_key: str})[id_key]
+        listed = pd.read_csv(path, dtype={id_key: str})[id_key].dropna()
     except (OSError, ValueError, KeyError) as error:
         raise RecipeError(f"{path} is no CSV file with a column {id_key!r}: {error}") from None
     formulas = table.reduced_formulas()
     excluded = np.isin(formulas, formulas[np.isin(table.ids, listed)])
     if not excluded.any():
         raise RecipeError(f"none of the identifiers in {path} is one of the data")
-    return replace(
-        split, train=split.train[~excluded[split.train]], validation=split.validation[~excluded[split.validation]]
-    )
+    train, validation = (rows[~excluded[rows]] for rows in (split.train, split.validation))
+    for part, rows in (("training", train), ("validation", validation)):
+        if not len(rows):
+            raise RecipeError(f"exclude_formulas_of = {path.name!r} leaves no {part} rows; list fewer formulas")
+    return replace(split, train=train, validation=validation)
 
 
 def check_network(recipe: Recipe, device: str) -> None:

@@ -1,4 +1,4 @@
-"""What holds for every network: shapes, evaluation mode, hidden layers, names and settings."""
+"""What holds for every network on feature vectors: shapes, evaluation mode, hidden layers, names and settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ase_matprop.errors import UnknownNameError
-from ase_matprop.networks import NETWORKS, build_network, resolve_settings
+from ase_matprop.networks import ATOMISTIC_NETWORKS, NETWORKS, build_network, resolve_settings
 from ase_matprop.networks.irnet import STACKS, IRNet
 from ase_matprop.networks.vector import VectorNetwork
 
@@ -25,7 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(params=SMALL)
 def network(request: pytest.FixtureRequest) -> VectorNetwork:
     torch.manual_seed(0)
     return build_network(request.param, 20, 2, SMALL[request.param])
@@ -79,7 +79,11 @@ def test_state_is_all_that_a_network_is(network: VectorNetwork, request: pytest.
     torch.testing.assert_close(other.eval()(features), network.eval()(features), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_is_tested() -> None:
+    assert set(SMALL) == set(NETWORKS) - ATOMISTIC_NETWORKS
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_settings(name: str) -> None:
     resolved = resolve_settings(name, SMALL[name])
     assert SMALL[name].items() <= resolved.items() and "dropout" in resolved

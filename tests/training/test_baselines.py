@@ -24,7 +24,7 @@ from ase_matprop.training.baseline_recipe import CLASSIFIERS, REGRESSORS, Baseli
 from ase_matprop.training.baselines import run_baselines
 from ase_matprop.training.datasets import load_feature_table
 from ase_matprop.training.preparation import split_table
-from ase_matprop.training.recipe import Recipe
+from ase_matprop.training.recipe import ExclusionSection, Recipe
 from ase_matprop.training.run import train
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ def arrays(recipe_path: Path, data: Path) -> dict[str, tuple[np.ndarray, np.ndar
     """Scaled inputs and targets of each set, made from the parts of which ``train`` is made."""
     recipe = BaselineRecipe.read(recipe_path)
     table = load_feature_table(data, recipe.data, recipe.descriptor.name, cache_dir=data / "cache")
-    split = split_table(recipe, table)
+    split = split_table(recipe, table, data)
     scaled = Scaler.fit(table.features[split.train], 8.0).transform(table.features).astype(np.float64)
     sets = {"train": split.train, "validation": split.validation, "test": split.test}
     return {name: (scaled[rows], table.targets[rows, 0]) for name, rows in sets.items()}
@@ -403,6 +403,4 @@ def test_recipes_of_the_repository(path: str, network: str) -> None:
     same = {"exclude_elements"}
     assert recipe.data.model_dump(exclude=same) == other.data.model_dump(exclude=same)
     assert recipe.split == other.split
-    assert recipe.training.model_dump() == {
-        key: getattr(other.training, key) for key in ("outlier_sigma", "hull_cutoff")
-    }
+    assert recipe.training.model_dump() == {key: getattr(other.training, key) for key in ExclusionSection.model_fields}

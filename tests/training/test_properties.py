@@ -17,7 +17,7 @@ from ase_matprop.errors import RecipeError
 from ase_matprop.networks import build_network
 from ase_matprop.training.datasets import load_feature_table
 from ase_matprop.training.hull import remove_far_above_hull
-from ase_matprop.training.loop import Batches, Trainee, fit
+from ase_matprop.training.loop import Rows, Trainee, fit
 from ase_matprop.training.recipe import DataSection, TrainingSection
 from ase_matprop.training.run import train
 from ase_matprop.training.splits import Split, make_split, split_held_out, thin_out
@@ -290,9 +290,9 @@ def test_rows_far_above_the_hull(tmp_path: Path) -> None:
     assert cleaned.test.tolist() == split.test.tolist()
 
 
-def learnable(n: int = 512) -> Batches:
+def learnable(n: int = 512) -> Rows:
     inputs = np.random.default_rng(0).normal(size=(n, 8)).astype(np.float32)
-    return Batches(inputs, inputs[:, :2].copy())
+    return Rows(inputs, inputs[:, :2].copy())
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -200,9 +200,14 @@ class VaspRuns(Sequence[VaspRun]):
         return np.array([_formation_energy(run, elemental) for run in self.runs], dtype=np.float64)
 
     def missing_elements(self) -> list[str]:
-        """Return the elements whose runs would be needed for more formation energies: of no used run there is one."""
-        present = {element for run in elemental_runs(self.used) for element in run.elements}
-        return sorted({element for run in self.used for element in run.elements} - present)
+        """Return the elements that stand in the way of a formation energy.
+
+        Of each there is a used run without an elemental run that goes with it.
+        """
+        elemental = elemental_runs(self.used)
+        return sorted(
+            {element for run in self.used for element in run.elements - _references_of(run, elemental).keys()}
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per run; docs/vasp.md lists the columns.  Energies in eV/atom, NaN where there is none."""
@@ -267,9 +272,9 @@ def elemental_runs(runs: Sequence[VaspRun]) -> list[VaspRun]:
     return [run for run in runs if run.is_used and len(run.elements) == 1 and run.is_final and not run.is_isolated_atom]
 
 
-def _formation_energy(run: VaspRun, elemental: Sequence[VaspRun]) -> float:
-    if not run.is_used or run.settings is None:
-        return math.nan
+def _references_of(run: VaspRun, elemental: Sequence[VaspRun]) -> dict[str, float]:
+    """Return the lowest energy per atom, eV, of each element of a run among elemental runs that go with it."""
+    assert run.settings is not None
     own = SettingsSet.of(run.settings)
     lowest: dict[str, float] = {}
     for reference in elemental:
@@ -277,6 +282,13 @@ def _formation_energy(run: VaspRun, elemental: Sequence[VaspRun]) -> float:
         assert reference.settings is not None
         if element in run.elements and not own.differences(reference.settings):
             lowest[element] = min(reference.energy_per_atom, lowest.get(element, math.inf))
+    return lowest
+
+
+def _formation_energy(run: VaspRun, elemental: Sequence[VaspRun]) -> float:
+    if not run.is_used:
+        return math.nan
+    lowest = _references_of(run, elemental)
     symbols = run.atoms.get_chemical_symbols()
     return (run.energy - sum(lowest.get(symbol, math.nan) for symbol in symbols)) / len(symbols)
 

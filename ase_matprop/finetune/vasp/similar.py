@@ -13,6 +13,7 @@ from ase.geometry import find_mic
 from numpy.typing import NDArray
 
 from ase_matprop.finetune.vasp.runs import VaspRun
+from ase_matprop.finetune.vasp.settings import SettingsSet
 
 #: two energies of a cell are the same number, eV
 _SAME_ENERGY = 1e-6
@@ -62,7 +63,8 @@ def _is_copy(run: VaspRun, other: VaspRun) -> bool:
     return (
         abs(run.energy - other.energy) < _SAME_ENERGY
         and len(run.frames) == len(other.frames)
-        and run.settings.label == other.settings.label
+        and run.is_final == other.is_final
+        and not SettingsSet.of(other.settings).differences(run.settings)
         and _displacement(run.atoms, other.atoms) < _SAME_POSITION
     )
 

@@ -10,33 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
-from ase_matprop.errors import FinetuneError
 from ase_matprop.finetune import report
 from ase_matprop.finetune.adapt import Adapted, adapt, moved
-from ase_matprop.finetune.data import ReferencesLike, read_data
-from ase_matprop.finetune.evaluation import Errors, measure
+from ase_matprop.finetune.data import Progress, ReferencesLike, read_data
+from ase_matprop.finetune.evaluation import SCRATCH, SHIFTED, SOURCE, TUNED, Errors, measure
 from ase_matprop.finetune.prepared import divisions, prepare, through_database, undivided
 from ase_matprop.finetune.result_card import joined_reach, make_card
-from ase_matprop.finetune.schemes import default_training, get_scheme
+from ase_matprop.finetune.schemes import get_scheme
+from ase_matprop.finetune.starting import claim, load_source, training_settings
 from ase_matprop.models import artefact
 from ase_matprop.models.atomistic import AtomisticPredictor
-from ase_matprop.models.card import ModelCard, describe_validation
-from ase_matprop.models.predictor import load_model
-from ase_matprop.models.registry import find_model
+from ase_matprop.models.card import ModelCard
 from ase_matprop.properties import get_property
 from ase_matprop.training.loop import HISTORY
 from ase_matprop.training.metrics import summarize
-from ase_matprop.training.recipe import TrainingSection
 from ase_matprop.training.splits import Split
 
 logger = logging.getLogger(__name__)
 
 DATABASE_FILE, SETTINGS_FILE, SPLIT_FILE, PREDICTIONS_FILE = "runs.db", "finetune.json", "split.json", "predictions.csv"
 _WORK = "work"  # checkpoints
-#: what made the predictions
-SOURCE, SHIFTED, TUNED, SCRATCH = "source", "source, shifted", "fine-tuned", "from scratch"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +45,7 @@ class FinetuneResult:
         improved: whether the fine-tuned model is better than the source on the held-out rows.
         saved: whether the model was saved.
         predictions: one row per held-out row with the reference and all predictions.
+        cautions: what limits the verdict, in sentences.
     """
 
     output: Path
@@ -59,6 +54,12 @@ class FinetuneResult:
     improved: bool
     saved: bool
     predictions: pd.DataFrame
+    cautions: list[str]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the model became better, and what became of it, in one sentence."""
+        return report.verdict(self)
 
 
 def finetune(
@@ -86,6 +87,7 @@ def finetune(
     resume: bool = False,
     device: str = "cpu",
     progress_bar: bool = False,
+    progress: Progress | None = None,
 ) -> FinetuneResult:
     """Adapt a model to a laboratory's own calculations, and measure on held-out rows whether that helped.
 
@@ -117,16 +119,14 @@ def finetune(
         resume: go on with a fine-tuning that was interrupted.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         progress_bar: whether to draw progress bars.
+        progress: called with the numbers of done and of all VASP runs, while they are read.
 
     Raises:
         FinetuneError: if model, data and settings do not go together, or ``output`` is in use.
         MatPropError: for data that cannot be read, missing references, runs with different settings.
     """
-    predictor = load_model(model)
-    source = artefact.load(find_model(model))
+    predictor, source = load_source(model)
     chosen = get_scheme(scheme, source.card)
-    if source.card.further_properties or source.card.material_property.classes:
-        raise FinetuneError(f"the model {source.card.name} predicts several properties or a class; take one of one number")
     lab = read_data(
         data,
         property=property or source.card.property,
@@ -136,10 +136,18 @@ def finetune(
         steps=steps,
         allow_mixed=allow_mixed,
         needs_structure=predictor.needs_structure,
+        progress=progress,
     )
     prepared = prepare(lab, predictor)
     settings = {
-        kind: _settings(source.card, learning_rate, epochs, batch_size, l2, from_scratch=kind == SCRATCH)
+        kind: training_settings(
+            source.card,
+            learning_rate=learning_rate,
+            epochs=epochs,
+            batch_size=batch_size,
+            l2=l2,
+            from_scratch=kind == SCRATCH,
+        )
         for kind in (TUNED, SCRATCH)
     }
     folder = Path(output)
@@ -155,7 +163,7 @@ def finetune(
         "training": {kind: section.model_dump(mode="json") for kind, section in settings.items()},
         "targets": [round(float(value), 9) for value in prepared.targets],
     }
-    _claim(folder, identity, resume)
+    claim(folder, identity, file=SETTINGS_FILE, what="fine-tuning", resume=resume)
     parts = divisions(prepared, test=test, validation=validation, folds=folds, seed=seed)
     if isinstance(predictor, AtomisticPredictor):
         prepared = through_database(prepared, lab, predictor.cutoff, parts[0], folder / DATABASE_FILE)
@@ -198,7 +206,7 @@ def finetune(
         "validation": validation,
     }
     card = make_card(
-        folder.name,
+        folder.resolve().name,
         source,
         final,
         prepared,
@@ -213,7 +221,7 @@ def finetune(
     if saved:
         parts_of_model = (final.artefact.network, final.artefact.scaler, final.artefact.target)
         card = artefact.save(folder, card, *parts_of_model, joined_reach(source, prepared, part.train))
-    report.write(
+    cautions = report.write(
         folder,
         report.Content(
             card=card,
@@ -231,51 +239,13 @@ def finetune(
     )
     if not saved:
         logger.warning(
-            "%s is not better than %s on the held-out rows (MAE %.4f against %.4f %s) and was not saved; see %s, or save it "
-            "with force=True",
-            folder.name,
+            "%s is not better than %s on the held-out rows (MAE %.4f against %.4f %s) and was not saved; see %s, or "
+            "save it with force=True",
+            card.name,
             source.card.name,
             errors[TUNED].mae,
             before.mae,
             card.unit,
             folder / report.HTML_FILE,
         )
-    return FinetuneResult(folder, card, errors, improved, saved, table)
-
-
-def _settings(
-    card: ModelCard,
-    learning_rate: float | None,
-    epochs: int | None,
-    batch_size: int | None,
-    l2: float,
-    *,
-    from_scratch: bool,
-) -> TrainingSection:
-    """Return the settings of the training: the defaults with what the user gave."""
-    settings = default_training(card, from_scratch=from_scratch)
-    given = {"learning_rate": learning_rate, "max_epochs": epochs, "batch_size": batch_size}
-    if from_scratch and learning_rate is not None:  # the user's rate is for weights that are nearly right
-        given["learning_rate"] = max(learning_rate, settings.learning_rate)
-    changes = {name: value for name, value in given.items() if value is not None} | {"weight_decay": l2}
-    try:
-        return TrainingSection.model_validate(settings.model_dump() | changes)
-    except ValidationError as error:
-        raise FinetuneError(f"the settings cannot be used: {describe_validation(error)}") from None
-
-
-def _claim(folder: Path, identity: dict[str, Any], resume: bool) -> None:
-    """Take a folder for this fine-tuning, or make sure that what is in it is the same one, interrupted."""
-    stored = folder / SETTINGS_FILE
-    content = json.dumps(identity, indent=1) + "\n"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not resume:
-            raise FinetuneError(
-                f"the output {folder} is not empty; choose another name, or go on with an interrupted fine-tuning with resume"
-            )
-        if not stored.is_file() or stored.read_text(encoding="utf-8") != content:
-            raise FinetuneError(f"{folder} holds something else than this fine-tuning; choose another output")
-    folder.mkdir(parents=True, exist_ok=True)
-    stored.write_text(content, encoding="utf-8")
-
-
+    return FinetuneResult(folder, card, errors, improved, saved, table, cautions)
