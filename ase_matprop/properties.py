@@ -68,7 +68,8 @@ _TABLE = (
         per_atom=False,
         is_energy=False,  # the energy of a cell takes the number of its cations, which is a matter of definition
         convention="energy of an alloy of oxides minus that of the binary oxides it consists of, per cation, as the "
-        "NOMAD2018 challenge has it (C. Sutton et al., npj Comput. Mater. 5, 111 (2019), doi:10.1038/s41524-019-0239-3)",
+        "NOMAD2018 challenge has it (C. Sutton et al., npj Comput. Mater. 5, 111 (2019), "
+        "doi:10.1038/s41524-019-0239-3)",
     ),
     MaterialProperty(
         name="band_gap",

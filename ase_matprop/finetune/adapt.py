@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import KFold
 
 from ase_matprop.descriptors.neighbors import Graphs
 from ase_matprop.finetune.prepared import Prepared
@@ -27,6 +28,7 @@ from ase_matprop.training.recipe import TrainingSection
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+_PARTS = 5  # of the cross-validation
 _SHIFT_RIDGE = 0.1  # in units of rows that consist of one element only
 
 
@@ -133,15 +135,21 @@ def adapt(
 def starting_point(
     source: Artefact, prepared: Prepared, train: Ints, validation: Ints, *, same_property: bool = True
 ) -> Artefact:
-    """Return the model with its offsets moved as by :func:`moved`, or as it is if that is better on validation rows."""
+    """Return the model with its offsets moved as by :func:`moved`, or as it is if moving does not help.
+
+    Whether it helps is asked of training and validation rows together, by cross-validation: the few validation rows of a
+    small set would decide by chance.
+    """
+    rows = np.concatenate([train, validation])
     shifted = moved(source, prepared, train)
-    if not same_property:
+    if not same_property or len(rows) < _PARTS:
         return shifted
-    errors = [
-        np.abs(predict_rows(model, prepared)[validation] - prepared.targets[validation]).mean()
-        for model in (source, shifted)
-    ]
-    return source if errors[0] <= errors[1] else shifted
+    residuals = prepared.targets - predict_rows(source, prepared)
+    remaining = np.empty(len(rows))
+    for kept, left_out in KFold(_PARTS, shuffle=True, random_state=0).split(rows):
+        shift = _shift(source.target, prepared.fractions, residuals, rows[kept])
+        remaining[left_out] = residuals[rows[left_out]] - _shift_of(shift, prepared.fractions[rows[left_out]])
+    return source if np.abs(residuals[rows]).mean() <= np.abs(remaining).mean() else shifted
 
 
 def moved(source: Artefact, prepared: Prepared, train: Ints) -> Artefact:
@@ -151,11 +159,24 @@ def moved(source: Artefact, prepared: Prepared, train: Ints) -> Artefact:
     graphs that is a constant per element (ridge regression), for others one constant (the median).
     """
     target = source.target
-    residuals = prepared.targets[train] - predict_rows(source, prepared)[train]
+    residuals = prepared.targets - predict_rows(source, prepared)
+    shift = _shift(target, prepared.fractions, residuals, train)
     if target.element_offsets is None:
-        return replace(source, target=replace(target, offset=target.offset + np.median(residuals)))
-    fitted = Ridge(alpha=_SHIFT_RIDGE, fit_intercept=False).fit(prepared.fractions[train], residuals)
-    return replace(source, target=replace(target, element_offsets=target.element_offsets + fitted.coef_[:, None]))
+        return replace(source, target=replace(target, offset=target.offset + shift))
+    return replace(source, target=replace(target, element_offsets=target.element_offsets + shift[:, None]))
+
+
+def _shift(target: TargetTransform, fractions: Floats, residuals: Floats, rows: Ints) -> Floats:
+    """Return what the offsets must move by: one number for each element, or a single one, shape (1,)."""
+    if target.element_offsets is None:
+        return np.array([np.median(residuals[rows])])
+    fitted = Ridge(alpha=_SHIFT_RIDGE, fit_intercept=False).fit(fractions[rows], residuals[rows])
+    return np.asarray(fitted.coef_)
+
+
+def _shift_of(shift: Floats, fractions: Floats) -> Floats:
+    """Return what a shift makes of the prediction of each row, shape (n,)."""
+    return np.full(len(fractions), shift[0]) if len(shift) == 1 else np.asarray(fractions @ shift)
 
 
 def predict_rows(model: Artefact, prepared: Prepared) -> Floats:

@@ -289,7 +289,10 @@ def _with_targets(
             )
         made = _references(rows, runs, references, allow_mixed)
         property = _TOTAL if made is None else made.property
-        targets = [None if row.energy is None else _relative(row, made) for row in rows]
+        targets, failures = _relative_energies(rows, made)
+        if failures and not any(target is not None for target in targets):
+            raise next(iter(failures.values()))
+        rejected |= {name: str(error) for name, error in failures.items()}
         reason = "no energy"
         if made is not None:
             notes.append(made.description)
@@ -303,7 +306,8 @@ def _with_targets(
     if property not in PROPERTIES:
         get_property(property)
     good = [index for index, target in enumerate(targets) if target is not None]
-    rejected |= {rows[index].name: reason for index in set(range(len(rows))) - set(good)}
+    for index in sorted(set(range(len(rows))) - set(good)):
+        rejected.setdefault(rows[index].name, reason)
     return [rows[i] for i in good], [float(targets[i] or 0.0) for i in good], property, made, notes, forces
 
 
@@ -316,7 +320,8 @@ def _references(
         return None
     if references == "fitted":
         known = [row for row in rows if row.energy is not None]
-        return fitted_references([row.item for row in known], [float(row.energy or 0.0) for row in known])
+        items = [row.item if isinstance(row.item, (Atoms, str)) else as_atoms(row.item) for row in known]
+        return fitted_references(items, [float(row.energy or 0.0) for row in known])
     if references is not None:
         return references_from_table(references)
     if runs is None:
@@ -324,14 +329,31 @@ def _references(
             "the rows have total energies, and formation energies need references: give references as a table of "
             "element -> eV/atom, references='fitted', or references='none' to learn total energies"
         )
-    return references_from_runs(runs, allow_mixed=allow_mixed)
+    elements = {symbol for row in rows for symbol in row.item.symbols} - set(runs.missing_elements())
+    return references_from_runs(runs, elements or None, allow_mixed=allow_mixed)
 
 
-def _relative(row: _Row, references: References | None) -> float:
-    energy = float(row.energy or 0.0)
-    if references is None:
-        return energy / len(row.item)
-    return references.relative_energy_per_atom(row.item, energy)
+def _relative_energies(
+    rows: list[_Row], references: References | None
+) -> tuple[list[float | None], dict[str, MatPropError]]:
+    """Return the energy of each row above the references in eV/atom, None where there is none, and why by name."""
+    targets: list[float | None] = []
+    failures: dict[str, MatPropError] = {}
+    for row in rows:
+        target = None
+        try:
+            if row.energy is not None:
+                item = row.item if isinstance(row.item, (Atoms, str)) else as_atoms(row.item)
+                if references is not None:
+                    target = references.relative_energy_per_atom(item, row.energy)
+                elif isinstance(item, Atoms):
+                    target = row.energy / len(item)
+                else:
+                    raise FinetuneError("the energy of a formula is not that of a cell; give structures or references")
+        except MatPropError as error:
+            failures[row.name] = error
+        targets.append(target)
+    return targets, failures
 
 
 def _checked(

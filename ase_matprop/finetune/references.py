@@ -217,8 +217,7 @@ def fitted_references(
 
     The energies per atom are fitted by the atomic fractions.  Where the compositions leave something open, the solution
     with the smallest sum of squares is taken, and a warning names what is open: energies of compositions outside of
-        those that were
-    fitted then have an arbitrary part.
+    those that were fitted then have an arbitrary part.
 
     Args:
         compositions: atoms, formulas or element -> number of atoms.
