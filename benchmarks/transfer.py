@@ -5,8 +5,8 @@
     python benchmarks/transfer.py mlearn --data-dir ../shared/data --source schnet-mp
 
 ``tmo``: Tables 2 and 3 of S. Krawczuk and D. Venturi, J. Mach. Learn. Model. Comput. 1 (2020): direct training against
-TL1, TL2 and TL3 on oxides of Ti, V and Fe (``extended``: and of Cr and Mn), whose formulas the source never saw.  ``nomad``:
-the (Al,Ga,In)2O3 alloys of the NOMAD2018 challenge.  ``mlearn``: energies and forces of Mo and Si.
+TL1, TL2 and TL3 on oxides of Ti, V and Fe (``extended``: and of Cr and Mn), whose formulas the source never saw.
+``nomad``: the (Al,Ga,In)2O3 alloys of the NOMAD2018 challenge.  ``mlearn``: energies and forces of Mo and Si.
 
 One row per run is appended to ``--output``; what is there is not done again.
 """
@@ -68,7 +68,7 @@ def main() -> None:
         done = set(zip(table["set"], table["n"], table["part"], table["seed"], table["scheme"], strict=True))
     for task in tasks(options):
         for scheme in options.schemes:
-            name, prepared, split, part, seed = task
+            name, _, split, part, seed = task
             if (name, len(split.train) + len(split.validation), part, seed, scheme) not in done:
                 run(source, scheme, task, options)
 
@@ -86,9 +86,7 @@ def tasks(options: argparse.Namespace) -> Iterator[Task]:
                 yield symbol, prepared, _split(order[n_test:], order[:n_test], seed), 0, seed
         return
     if options.experiment == "nomad":
-        prepared = prepare(
-            read_data(options.data_dir / NOMAD, property="formation_energy_per_cation"), predictor
-        )
+        prepared = prepare(read_data(options.data_dir / NOMAD, property="formation_energy_per_cation"), predictor)
         order = np.random.default_rng(0).permutation(len(prepared))
         rest, test = order[480:], order[:480]
         for size in options.sizes or (len(rest),):
@@ -172,7 +170,8 @@ def run(source: artefact.Artefact, scheme: str, task: Task, options: argparse.Na
 def summarize(path: Path) -> None:
     """Print the mean of each measure over parts and seeds."""
     table = pd.read_csv(path)
-    measures = ["mae", "mae_of_cells", "within_chemical_accuracy_per_atom", "within_chemical_accuracy_per_cell", "forces_mae"]
+    within = [f"within_chemical_accuracy_per_{what}" for what in ("atom", "cell")]
+    measures = ["mae", "mae_of_cells", *within, "forces_mae"]
     grouped = table.groupby(["set", "n", "scheme"], sort=False)
     summary = grouped[measures].mean().round(4)
     summary.insert(0, "runs", grouped.size())

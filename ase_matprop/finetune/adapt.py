@@ -137,8 +137,8 @@ def starting_point(
 ) -> Artefact:
     """Return the model with its offsets moved as by :func:`moved`, or as it is if moving does not help.
 
-    Whether it helps is asked of training and validation rows together, by cross-validation: the few validation rows of a
-    small set would decide by chance.
+    Whether it helps is asked of training and validation rows together, by cross-validation: the few validation rows of
+    a small set would decide by chance.
     """
     rows = np.concatenate([train, validation])
     shifted = moved(source, prepared, train)

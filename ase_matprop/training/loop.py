@@ -286,7 +286,9 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     module = trainee(network, settings, target_scale, seed)
     monitor = f"validation_{module.metric}"
-    best = ModelCheckpoint(dirpath=folder, filename="best", monitor=monitor, enable_version_counter=False)
+    best = ModelCheckpoint(
+        dirpath=folder, filename="best", monitor=monitor, save_weights_only=True, enable_version_counter=False
+    )
     last = ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)  # after every epoch
     callbacks: list[Callback] = [_History(folder / HISTORY, module.metric), best, last]
     if settings.early_stopping_patience is not None:

@@ -215,3 +215,11 @@ def test_input_is_not_changed(labelled: list[Atoms]) -> None:
     before = [(atoms.copy(), dict(atoms.info)) for atoms in labelled]
     read_data(labelled)
     assert all(atoms == copy and atoms.info == info for atoms, (copy, info) in zip(labelled, before, strict=True))
+
+
+def test_energies_are_extrapolated_and_free_ones_go_with_forces() -> None:
+    """Invariant: which of the two energies counts is decided by whether forces are learnt, and by nothing else."""
+    atoms = bulk("Cu")
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, free_energy=-2.0, forces=np.zeros((1, 3)))
+    assert read_data([atoms], references="none").targets.tolist() == [-1.0]
+    assert read_data([atoms], references="none", forces=True).targets.tolist() == [-2.0]
