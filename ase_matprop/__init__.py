@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ase_matprop.calculators import SIPFENN, ElemNet, IRNet, MatProp, SchNet
     from ase_matprop.errors import MatPropError
     from ase_matprop.models import Predictions as Predictions
-    from ase_matprop.models import list_models, load_model, predict
+    from ase_matprop.models import list_models as list_models
+    from ase_matprop.models import load_model, predict
     from ase_matprop.structures import read_structures
 
 __version__ = "0.1.0"
@@ -40,7 +41,7 @@ _MODULE_OF = {
     "read_structures": "ase_matprop.structures",
 }
 
-#: ``Predictions`` is there besides, for annotations; nobody makes one by hand
+#: ``list_models`` and ``Predictions`` are there besides
 __all__ = [
     "SIPFENN",
     "ElemNet",
@@ -48,7 +49,6 @@ __all__ = [
     "MatProp",
     "MatPropError",
     "SchNet",
-    "list_models",
     "load_model",
     "predict",
     "read_structures",

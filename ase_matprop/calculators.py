@@ -7,7 +7,7 @@ import math
 import numbers
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ase_matprop.errors import MatPropError, StructureError, UnknownElementError
 from ase_matprop.models import DEFAULT_MODEL, Predictions, Predictor, load_model
-from ase_matprop.models.atomistic import AtomisticPredictor
+from ase_matprop.models.atomistic import AtomisticPredictor, AtomisticResult
 from ase_matprop.models.card import ModelCard
 from ase_matprop.models.predictor import Progress
 from ase_matprop.models.registry import read_card
@@ -153,8 +153,12 @@ class MatProp(Calculator):
         super().calculate(atoms, list(properties), list(system_changes))
         self.results, self.predictions = {}, None  # whatever fails below, nothing of another structure stays
         predictor = self.predictor
-        entries = list(predictor.entries([self.atoms]))
-        predictions = predictor.predict_entries(entries)
+        (entry,) = predictor.entries([self.atoms])
+        found: AtomisticResult | None = None
+        if isinstance(predictor, AtomisticPredictor) and predictor.card.material_property.is_energy:
+            predictions, found = predictor.calculate_entry(entry)
+        else:
+            predictions = predictor.predict_entries([entry])
         (error,) = predictions.errors
         if error is not None:
             unknown = predictor.unknown_elements(self.atoms.numbers)
@@ -163,17 +167,13 @@ class MatProp(Calculator):
         if not card.material_property.is_energy:
             self.predictions = predictions
             return
-        value, n_atoms = float(predictions.values[0]), len(self.atoms)
         references = self._reference_energies(self.atoms)
-        results: dict[str, Any] = {}
-        if isinstance(predictor, AtomisticPredictor):
-            found = predictor.calculate(cast(Atoms, entries[0].item))
-            energies = found.energies + references
-            results = {"energies": energies, "forces": found.forces, "stress": found.stress}
-            value = found.value
-        energy = (value * n_atoms if card.per_atom else value) + math.fsum(references)
-        self.results = {"energy": energy, "free_energy": energy, **results}
-        self.predictions = predictions
+        value = float(predictions.values[0]) if found is None else found.value
+        energy = (value * len(self.atoms) if card.per_atom else value) + math.fsum(references)
+        results: dict[str, Any] = {"energy": energy, "free_energy": energy}
+        if found is not None:
+            results |= {"energies": found.energies + references, "forces": found.forces, "stress": found.stress}
+        self.results, self.predictions = results, predictions
         formula = predictions.formulas[0]
         if predictions.warnings[0] is not None and formula not in self._warned:
             self._warned.add(formula)  # once, and not in each step of a relaxation

@@ -17,6 +17,7 @@ from ase_matprop.descriptors.neighbors import Graphs, neighbor_graphs
 from ase_matprop.descriptors.registry import check_n_jobs
 from ase_matprop.errors import MatPropError
 from ase_matprop.models import artefact
+from ase_matprop.models.predictions import Predictions
 from ase_matprop.models.predictor import Entry, Predictor
 from ase_matprop.networks.ensemble import Ensemble
 from ase_matprop.networks.schnet import (
@@ -42,6 +43,7 @@ class AtomisticResult:
         forces: in eV/Angstrom, shape (N, 3).
         stress: in eV/Angstrom^3 and ASE's sign, order xx, yy, zz, yz, xz, xy, shape (6,).
         warning: None or what was never seen in training.
+        members: what each ensemble member predicts, shape (n_members, n_outputs).
     """
 
     value: float
@@ -49,6 +51,7 @@ class AtomisticResult:
     forces: NDArray[np.float64]
     stress: NDArray[np.float64]
     warning: str | None
+    members: NDArray[np.float64]
 
 
 class AtomisticPredictor(Predictor):
@@ -70,6 +73,10 @@ class AtomisticPredictor(Predictor):
     def predict_graphs(self, graphs: Graphs) -> NDArray[np.float64]:
         """Return what each ensemble member predicts, shape (n_members, n, n_outputs)."""
         outputs = self._of_graphs(self._network.member_outputs, graphs, self._tabulated)
+        return self._values(outputs, graphs)
+
+    def _values(self, outputs: NDArray[np.float64], graphs: Graphs) -> NDArray[np.float64]:
+        """Return the properties that outputs of the networks stand for, shape (n_members, n, n_outputs)."""
         values = self._target.inverse(outputs) + self._target.of_elements(_fractions(graphs))
         return np.maximum(values, self._minima)
 
@@ -103,10 +110,10 @@ class AtomisticPredictor(Predictor):
         strain = torch.zeros((1, 3, 3), dtype=torch.float64, device=self.device, requires_grad=True)
         inputs = add_vectors(inputs, strain, torch.float64)
         contributions = torch.stack(
-            [cast(AtomisticNetwork, member).contributions(inputs)[:, 0] for member in self._in_float64.members]
+            [cast(AtomisticNetwork, member).contributions(inputs) for member in self._in_float64.members]
         )
         weight = self._energy_per_value(len(atoms)) / len(atoms) * float(self._target.scale[0])
-        energies = contributions.mean(dim=0) * weight
+        energies = contributions.mean(dim=0)[:, 0] * weight
         forces, stress = (np.zeros((len(atoms), 3)), np.zeros((3, 3)))
         if len(graphs.neighbors):  # an atom without neighbours has an energy and nothing else
             of_positions, of_strain = torch.autograd.grad(energies.sum(), [inputs["positions"], strain])
@@ -114,13 +121,23 @@ class AtomisticPredictor(Predictor):
             stress = of_strain[0].cpu().numpy() / atoms.get_volume()
         of_elements = weight / float(self._target.scale[0]) * self._element_energies(atoms)
         of_atoms = energies.detach().cpu().numpy() + of_elements
+        members = self._values(contributions.detach().mean(dim=1).cpu().numpy()[:, None, :], graphs)[:, 0]
         return AtomisticResult(
             value=float(of_atoms.sum() / self._energy_per_value(len(atoms))),
             energies=of_atoms,
             forces=forces,
             stress=stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]],
             warning=self._warnings(graphs)[0],
+            members=members,
         )
+
+    def calculate_entry(self, entry: Entry) -> tuple[Predictions, AtomisticResult | None]:
+        """Return the predictions for an entry and, of the same evaluation, its forces; None if it cannot be used."""
+        error = self._error(entry)
+        if error is not None:
+            return self._collect([entry], [error]), None
+        result = self.calculate(cast(Atoms, entry.item))
+        return self._collect([entry], [None], [0], result.members[:, None, :], [result.warning]), result
 
     @cached_property
     def _in_float64(self) -> Ensemble:

@@ -243,15 +243,35 @@ class Predictor:
 
     def _predict_batch(self, batch: Sequence[Entry], n_jobs: int) -> Predictions:
         good, inputs, errors = self._inputs(batch, n_jobs)
+        if not good:
+            return self._collect(batch, errors)
+        return self._collect(batch, errors, good, self._members(inputs), self._warnings(inputs))
+
+    def _collect(
+        self,
+        batch: Sequence[Entry],
+        errors: list[str | None],
+        good: Sequence[int] = (),
+        members: NDArray[np.float64] | None = None,
+        found_warnings: Sequence[str | None] = (),
+    ) -> Predictions:
+        """Return the rows of a batch.
+
+        Args:
+            batch: the entries.
+            errors: None or why there is no value, one entry per row.
+            good: rows that have values.
+            members: what each member predicts for these, shape (n_members, n, n_outputs).
+            found_warnings: their warnings.
+        """
         outputs = np.full((len(batch), self.card.network.n_outputs), np.nan)
         spread = np.full_like(outputs, np.nan)
         warnings: list[str | None] = [None] * len(batch)
-        if good:
-            members = self._members(inputs)
+        if members is not None:
             outputs[good] = members.mean(axis=0)
             if len(members) > 1:
                 spread[good] = members.std(axis=0)
-            for row, warning in zip(good, self._warnings(inputs), strict=True):
+            for row, warning in zip(good, found_warnings, strict=True):
                 warnings[row] = warning
         values = outputs[:, 0]
         if self._classes:

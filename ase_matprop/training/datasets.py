@@ -143,6 +143,10 @@ def load_feature_table(
     if cutoff is None:
         features, errors = _compute(descriptor, records, progress)
     else:
+        compositions = amounts_of([record.item for record in records])
+        heavy = [record.name for record, amounts in zip(records, compositions, strict=True) if max(amounts) >= MAX_Z]
+        if heavy:
+            raise RecipeError(f"{heavy[0]} has an element beyond einsteinium, for which SchNetPack has no embedding")
         features, errors = neighbor_graphs([record.item for record in records], cutoff), [None] * len(records)
     skipped |= {record.name: error for record, error in zip(records, errors, strict=True) if error is not None}
     good = [row for row, error in enumerate(errors) if error is None]
