@@ -154,8 +154,9 @@ class Trainee(pl.LightningModule):
         self.metric = "cross_entropy" if settings.loss == "cross_entropy" else "mae"
 
     def on_train_epoch_start(self) -> None:
-        for module in self.network.modules():  # what is frozen is frozen with its statistics
-            if not any(parameter.requires_grad for parameter in module.parameters()):
+        for module in self.network.modules():  # what is frozen is frozen with its statistics, and drops nothing
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
                 module.eval()
 
     def forward(self, inputs: Any) -> Tensor:
@@ -286,9 +287,8 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     module = trainee(network, settings, target_scale, seed)
     monitor = f"validation_{module.metric}"
-    best = ModelCheckpoint(
-        dirpath=folder, filename="best", monitor=monitor, save_weights_only=True, enable_version_counter=False
-    )
+    # not weights only: that would leave out the averaged weights, whose error is the one that is monitored
+    best = ModelCheckpoint(dirpath=folder, filename="best", monitor=monitor, enable_version_counter=False)
     last = ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)  # after every epoch
     callbacks: list[Callback] = [_History(folder / HISTORY, module.metric), best, last]
     if settings.early_stopping_patience is not None:
