@@ -6,6 +6,7 @@ import logging
 import math
 import numbers
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -16,15 +17,17 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from ase_matprop.errors import MatPropError, StructureError, UnknownElementError
-from ase_matprop.models import DEFAULT_MODEL, Predictions, Predictor, load_model
+from ase_matprop.models import DEFAULT_MODEL, Predictions, Predictor, families, load_model
 from ase_matprop.models.atomistic import AtomisticPredictor, AtomisticResult
 from ase_matprop.models.card import ModelCard
-from ase_matprop.models.predictor import Progress
+from ase_matprop.models.families import Family
+from ase_matprop.models.predictor import Names, Progress, check_comparable, names_of
 from ase_matprop.models.registry import read_card
 from ase_matprop.networks import ATOMISTIC_NETWORKS
 
 logger = logging.getLogger(__name__)
 
+_NUMBER = re.compile(r"\d+\.\d+")  # a distance, which changes from step to step
 _OF_ATOMS = ("energies", "forces", "stress")
 
 
@@ -45,10 +48,13 @@ class MatProp(Calculator):
         device: torch device on which the network is evaluated.
         reference_energies: energy per atom of each element's reference state in eV.  If given, the energy of the
             elements in the cell is added, so that ``energy`` is a total energy on the scale of the references.
+        compare_with: other models of the same property, whose disagreement with this one is then in
+            :attr:`predictions`.
 
     Attributes:
-        predictions: everything of the last calculation that has no place in ASE's results (unit, ensemble spread,
-            value per atom), as :class:`~ase_matprop.models.Predictions` with one row; None before the first one.
+        predictions: everything of the last calculation that has no place in ASE's results (unit, value per atom,
+            ensemble spread, distance to the training set, warnings, disagreement of models), as
+            :class:`~ase_matprop.models.Predictions` with one row; None before the first one.
 
     Raises:
         UnknownNameError: if there is no such model.
@@ -61,7 +67,8 @@ class MatProp(Calculator):
 
     #: model that is taken if none is given
     default_model: ClassVar[str] = DEFAULT_MODEL
-    #: networks that the class accepts; None for all
+    #: family whose models the class accepts, and its networks; None for all
+    family: ClassVar[Family | None] = None
     networks: ClassVar[frozenset[str] | None] = None
 
     def __init__(
@@ -69,6 +76,7 @@ class MatProp(Calculator):
         model: str | os.PathLike[str] | None = None,
         device: str = "cpu",
         reference_energies: Mapping[str, float] | None = None,
+        compare_with: Names = (),
         **kwargs: Any,
     ) -> None:
         self.predictions: Predictions | None = None
@@ -78,33 +86,35 @@ class MatProp(Calculator):
             "model": self.default_model if model is None else model,
             "device": device,
             "reference_energies": reference_energies,
+            "compare_with": compare_with,
         }
         super().__init__(**parameters, **kwargs)
 
     def set(self, **kwargs: Any) -> dict[str, Any]:
         """Change parameters; nothing is changed if one of them is wrong."""
-        unknown = sorted(set(kwargs) - {"model", "device", "reference_energies"})
+        unknown = sorted(set(kwargs) - {"model", "device", "reference_energies", "compare_with"})
         if unknown:
             raise TypeError(f"{type(self).__name__} has no parameter {unknown[0]!r}")
         if kwargs.get("reference_energies") is not None:
             kwargs["reference_energies"] = _check_references(kwargs["reference_energies"])
         if "model" in kwargs:
             kwargs["model"] = os.fspath(kwargs["model"])
+        if "compare_with" in kwargs:
+            kwargs["compare_with"] = [os.fspath(other) for other in names_of(kwargs["compare_with"])]
         wanted = {**self.parameters, **kwargs}
-        if {"model", "reference_energies"} & kwargs.keys():
+        if {"model", "reference_energies", "compare_with"} & kwargs.keys():
             card = read_card(wanted["model"])
-            if self.networks is not None and card.network.name not in self.networks:
-                raise MatPropError(
-                    f"the model {card.name} is a network of the kind {card.network.name!r}, "
-                    f"{type(self).__name__} takes {', '.join(sorted(self.networks))}; use MatProp({card.name!r})"
-                )
+            for other in wanted["compare_with"]:
+                check_comparable(card, read_card(other))
+            if self.family is not None:
+                self.family.check(card, type(self).__name__, "MatProp")
             if wanted["reference_energies"] is not None and not card.material_property.is_energy:
                 raise MatPropError(f"the model {card.name} predicts no energy; reference_energies mean nothing to it")
             self.implemented_properties = _implemented(card)
         changed: dict[str, Any] = super().set(**kwargs)
         if changed:
             self.reset()
-        if {"model", "device"} & changed.keys():
+        if {"model", "device", "compare_with"} & changed.keys():
             self._predictor = None
         return changed
 
@@ -120,7 +130,11 @@ class MatProp(Calculator):
     def predictor(self) -> Predictor:
         """The loaded model; it is loaded at the first use, and again after the calculator was pickled or copied."""
         if self._predictor is None:
-            self._predictor = load_model(self.parameters["model"], device=self.parameters["device"])
+            self._predictor = load_model(
+                self.parameters["model"],
+                device=self.parameters["device"],
+                compare_with=self.parameters["compare_with"],
+            )
         return self._predictor
 
     def predict(
@@ -174,10 +188,11 @@ class MatProp(Calculator):
         if found is not None:
             results |= {"energies": found.energies + references, "forces": found.forces, "stress": found.stress}
         self.results, self.predictions = results, predictions
-        formula = predictions.formulas[0]
-        if predictions.warnings[0] is not None and formula not in self._warned:
-            self._warned.add(formula)  # once, and not in each step of a relaxation
-            logger.warning("%s, %s: %s", card.name, formula, predictions.warnings[0])
+        warning = f"{card.name}, {predictions.formulas[0]}: {predictions.warnings[0]}"
+        kind = _NUMBER.sub("", warning)
+        if predictions.warnings[0] is not None and kind not in self._warned:
+            self._warned.add(kind)  # once, and not in each step of a relaxation
+            logger.warning("%s", warning)
 
     def _reference_energies(self, atoms: Atoms) -> NDArray[np.float64]:
         """Return the reference energy of each atom in eV, shape (N,)."""
@@ -206,8 +221,9 @@ class SchNet(MatProp):
     """
 
     name = "schnet"
-    default_model = "schnet-mp"
-    networks = ATOMISTIC_NETWORKS
+    family = families.SCHNET
+    default_model = family.default_model
+    networks = family.networks
 
 
 class IRNet(MatProp):
@@ -217,8 +233,9 @@ class IRNet(MatProp):
     """
 
     name = "irnet"
-    default_model = "irnet17-mp"
-    networks = frozenset({"irnet", "srnet", "plain"})
+    family = families.IRNET
+    default_model = family.default_model
+    networks = family.networks
 
 
 class SIPFENN(MatProp):
@@ -228,8 +245,9 @@ class SIPFENN(MatProp):
     """
 
     name = "sipfenn"
-    default_model = "nn24-mp"
-    networks = frozenset({"nn9", "nn20", "nn24"})
+    family = families.SIPFENN
+    default_model = family.default_model
+    networks = family.networks
 
 
 class ElemNet(MatProp):
@@ -242,8 +260,9 @@ class ElemNet(MatProp):
     """
 
     name = "elemnet"
-    default_model = "elemnet-mp"
-    networks = frozenset({"elemnet"})
+    family = families.ELEMNET
+    default_model = family.default_model
+    networks = family.networks
 
 
 def _implemented(card: ModelCard) -> list[str]:

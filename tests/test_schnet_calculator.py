@@ -336,7 +336,7 @@ def test_warnings(calculator: SchNet, caplog: pytest.LogCaptureFixture) -> None:
                 assert ("warning" in calculator.predictions.to_frame()) == (atoms is not sound)
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 2
-    assert "NaCl" not in messages[0].split(":")[0] and "never met within 4.5 Angstrom in training" in messages[0]
+    assert "NaCl" not in messages[0].split(":")[0] and "O and Na never occurred together in training" in messages[0]
     assert "Fe: Fe has fewer neighbours than ever in training" in messages[1]
 
 

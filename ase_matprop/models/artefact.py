@@ -96,7 +96,7 @@ class TargetTransform:
 
 @dataclass(frozen=True, eq=False)
 class Artefact:
-    """A card with the weights that belong to it; a network on neighbour graphs has a reach and no scaler."""
+    """A card with the weights that belong to it; a network on neighbour graphs has no scaler."""
 
     card: ModelCard
     network: Ensemble
@@ -204,12 +204,12 @@ def load(folder: Path) -> Artefact:
         if missing or unexpected:
             raise ValueError(f"missing tensors {missing[:3]}, unexpected tensors {unexpected[:3]}")
         target = TargetTransform(tensors[_TARGET_OFFSET].numpy(), tensors[_TARGET_SCALE].numpy())
+        seen = {name.removeprefix(_REACH): t.numpy() for name, t in tensors.items() if name.startswith(_REACH)}
+        reach = Reach.from_arrays(seen)
         if card.network.name in ATOMISTIC_NETWORKS:
             offsets = tensors[_ELEMENT_OFFSETS].numpy()
             if offsets.shape != (card.network.n_inputs, card.network.n_outputs):
                 raise ValueError(f"the element offsets have the shape {offsets.shape}")
-            seen = {name.removeprefix(_REACH): t.numpy() for name, t in tensors.items() if name.startswith(_REACH)}
-            reach = Reach.from_arrays(seen) if seen else None
             return Artefact(card, network.eval(), None, replace(target, element_offsets=offsets), reach)
         scaler = Scaler(tensors[_SCALER_MEAN].numpy(), tensors[_SCALER_SCALE].numpy(), card.descriptor.clip)
         sizes = {scaler.mean.shape, scaler.scale.shape, (card.network.n_inputs,), (len(card.descriptor.labels),)}
@@ -217,4 +217,4 @@ def load(folder: Path) -> Artefact:
             raise ValueError(f"scaler, feature labels and network inputs differ in length: {sorted(sizes)}")
     except (RuntimeError, ValueError, KeyError, LookupError) as error:
         raise ArtefactError(f"the weights in {folder} do not fit the network of their card: {error}") from None
-    return Artefact(card, network.eval(), scaler, target)
+    return Artefact(card, network.eval(), scaler, target, reach)

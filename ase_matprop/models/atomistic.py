@@ -42,23 +42,25 @@ class AtomisticResult:
         energies: contributions of the atoms in eV, shape (N,); their sum is the energy of the cell.
         forces: in eV/Angstrom, shape (N, 3).
         stress: in eV/Angstrom^3 and ASE's sign, order xx, yy, zz, yz, xz, xy, shape (6,).
-        warning: None or what was never seen in training.
         members: what each ensemble member predicts, shape (n_members, n_outputs).
+        hidden: mean representations of the atoms, the members side by side, shape (n_members * n_atom_basis,).
+        graphs: the neighbour graph.
     """
 
     value: float
     energies: NDArray[np.float64]
     forces: NDArray[np.float64]
     stress: NDArray[np.float64]
-    warning: str | None
     members: NDArray[np.float64]
+    hidden: NDArray[np.float64]
+    graphs: Graphs
 
 
 class AtomisticPredictor(Predictor):
     """A loaded SchNet or PaiNN; everything else as for :class:`~ase_matprop.models.Predictor`."""
 
-    def __init__(self, loaded: artefact.Artefact, device: str = "cpu") -> None:
-        super().__init__(loaded, device)
+    def __init__(self, loaded: artefact.Artefact, device: str = "cpu", compare_with: Sequence[Predictor] = ()) -> None:
+        super().__init__(loaded, device, compare_with)
         self._tabulated = all(isinstance(member, SchNet) for member in self._network.members)
         if self._tabulated:
             self._network = copy.deepcopy(self._network)  # the tables are of these weights
@@ -73,9 +75,9 @@ class AtomisticPredictor(Predictor):
     def predict_graphs(self, graphs: Graphs) -> NDArray[np.float64]:
         """Return what each ensemble member predicts, shape (n_members, n, n_outputs)."""
         outputs = self._of_graphs(self._network.member_outputs, graphs, self._tabulated)
-        return self._values(outputs, graphs)
+        return self._values_of_graphs(outputs, graphs)
 
-    def _values(self, outputs: NDArray[np.float64], graphs: Graphs) -> NDArray[np.float64]:
+    def _values_of_graphs(self, outputs: NDArray[np.float64], graphs: Graphs) -> NDArray[np.float64]:
         """Return the properties that outputs of the networks stand for, shape (n_members, n, n_outputs)."""
         values = self._target.inverse(outputs) + self._target.of_elements(_fractions(graphs))
         return np.maximum(values, self._minima)
@@ -109,8 +111,10 @@ class AtomisticPredictor(Predictor):
         inputs["positions"].requires_grad_(True)
         strain = torch.zeros((1, 3, 3), dtype=torch.float64, device=self.device, requires_grad=True)
         inputs = add_vectors(inputs, strain, torch.float64)
+        networks = [cast(AtomisticNetwork, member) for member in self._in_float64.members]
+        representations = [network.hidden(inputs) for network in networks]
         contributions = torch.stack(
-            [cast(AtomisticNetwork, member).contributions(inputs) for member in self._in_float64.members]
+            [network.contributions(hidden) for network, hidden in zip(networks, representations, strict=True)]
         )
         weight = self._energy_per_value(len(atoms)) / len(atoms) * float(self._target.scale[0])
         energies = contributions.mean(dim=0)[:, 0] * weight
@@ -121,14 +125,15 @@ class AtomisticPredictor(Predictor):
             stress = of_strain[0].cpu().numpy() / atoms.get_volume()
         of_elements = weight / float(self._target.scale[0]) * self._element_energies(atoms)
         of_atoms = energies.detach().cpu().numpy() + of_elements
-        members = self._values(contributions.detach().mean(dim=1).cpu().numpy()[:, None, :], graphs)[:, 0]
+        members = self._values_of_graphs(contributions.detach().mean(dim=1).cpu().numpy()[:, None, :], graphs)[:, 0]
         return AtomisticResult(
             value=float(of_atoms.sum() / self._energy_per_value(len(atoms))),
             energies=of_atoms,
             forces=forces,
             stress=stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]],
-            warning=self._warnings(graphs)[0],
             members=members,
+            hidden=torch.cat([hidden.detach().mean(dim=0) for hidden in representations]).cpu().numpy(),
+            graphs=graphs,
         )
 
     def calculate_entry(self, entry: Entry) -> tuple[Predictions, AtomisticResult | None]:
@@ -137,7 +142,9 @@ class AtomisticPredictor(Predictor):
         if error is not None:
             return self._collect([entry], [error]), None
         result = self.calculate(cast(Atoms, entry.item))
-        return self._collect([entry], [None], [0], result.members[:, None, :], [result.warning]), result
+        extent = self._extent([entry], [0], result.hidden[None, :], result.graphs)
+        predictions = self._collect([entry], [None], [0], result.members[:, None, :], extent)
+        return self._compared([entry], predictions, 1), result
 
     @cached_property
     def _in_float64(self) -> Ensemble:
@@ -157,11 +164,9 @@ class AtomisticPredictor(Predictor):
         good = [row for row, error in enumerate(errors) if error is None]
         return good, neighbor_graphs([cast(Atoms, batch[row].item) for row in good], self.cutoff), errors
 
-    def _members(self, inputs: Any) -> NDArray[np.float64]:
-        return self.predict_graphs(inputs)
-
-    def _warnings(self, inputs: Any) -> list[str | None]:
-        return super()._warnings(inputs) if self._reach is None else self._reach.warnings(inputs)
+    def _members_and_hidden(self, inputs: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        evaluated = self._of_graphs(self._network.members_and_hidden, inputs, self._tabulated)
+        return self._apart(evaluated, lambda outputs: self._values_of_graphs(outputs, inputs))
 
     def representation_width(self, layer: int = -1) -> int:
         self._check_layer(layer)

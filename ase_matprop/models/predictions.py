@@ -44,8 +44,14 @@ class Predictions:
         further: values of the further properties that the model predicts, by name.
         classes: names of the classes, empty for a property that is a number.
         probabilities: probability of each class, NaN where there is none, shape (n, n_classes).
-        warnings: None or why a value should not be trusted, one entry per row; of models that know what they saw in
-            training (see :class:`ase_matprop.models.reach.Reach`).
+        warnings: None or why a value should not be trusted, one entry per row: element pairs, distances and numbers of
+            neighbours that were never seen in training (see :class:`ase_matprop.models.reach.Reach`).
+        distance: distance to the training set as the network represents it, NaN where there is none, shape (n,); one
+            in ten rows that were like the training set, but not in it, lies beyond 1 (see
+            :class:`ase_matprop.models.reach.TrainingDistance`).
+        disagreement: standard deviation over this and other models of the same property, in ``unit``, NaN where there
+            is none or nothing was compared, shape (n,).
+        compared_with: names of these other models.
     """
 
     values: NDArray[np.float64]
@@ -61,6 +67,14 @@ class Predictions:
     classes: tuple[str, ...] = ()
     probabilities: NDArray[np.float64] | None = None
     warnings: list[str | None] = field(default_factory=list)
+    distance: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    disagreement: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    compared_with: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("distance", "disagreement"):
+            if len(getattr(self, name)) != len(self.values):
+                object.__setattr__(self, name, np.full(len(self.values), np.nan))
 
     def __len__(self) -> int:
         return len(self.values)
@@ -84,7 +98,16 @@ class Predictions:
         if name not in self.further:
             raise unknown_name("predicted property", name, (self.property, *self.further))
         entry = self.further[name]
-        return replace(self, property=name, values=entry.values, unit=entry.unit, spread=entry.spread, further={})
+        return replace(
+            self,
+            property=name,
+            values=entry.values,
+            unit=entry.unit,
+            spread=entry.spread,
+            further={},
+            disagreement=np.full(len(self), np.nan),  # that was of the first property
+            compared_with=(),
+        )
 
     @builtins.property
     def labels(self) -> list[str | None]:
@@ -99,14 +122,21 @@ class Predictions:
             UnknownNameError: if the unit is not known or of another dimension.
         """
         factor = conversion_factor(self.unit, unit)
-        return replace(self, values=self.values * factor, unit=unit, spread=self.spread * factor)
+        return replace(
+            self,
+            values=self.values * factor,
+            unit=unit,
+            spread=self.spread * factor,
+            disagreement=self.disagreement * factor,
+        )
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a table with the columns name, formula, n_atoms, <property>, unit, spread, model and error.
+        """Return a table with the columns name, formula, n_atoms, <property>, unit, spread, distance, model and error.
 
         What could not be read has no formula, and what has no cell no number of atoms.  Each further property adds the
         columns <property> and "<property> unit".  A property that is a class is given by the name of the most probable
-        class, and each class adds a column "probability of <class>".  A column warning is there where there is one.
+        class, and each class adds a column "probability of <class>".  A column warning is there where there is one, and
+        a column disagreement where models were compared.
         """
         import pandas as pd
 
@@ -123,6 +153,9 @@ class Predictions:
             columns |= {"unit": self.unit, "spread": self.spread}
         for name, entry in self.further.items():
             columns |= {name: entry.values, f"{name} unit": entry.unit}
+        if self.compared_with:
+            columns["disagreement"] = self.disagreement
+        columns["distance"] = self.distance
         if any(self.warnings):
             columns["warning"] = pd.Series(self.warnings, dtype=object)
         columns |= {"model": self.model, "error": pd.Series(self.errors, dtype=object)}
@@ -149,6 +182,8 @@ class Predictions:
                 for name, entry in first.further.items()
             },
             warnings=[warning for part in parts for warning in part.warnings],
+            distance=np.concatenate([part.distance for part in parts]),
+            disagreement=np.concatenate([part.disagreement for part in parts]),
             probabilities=None
             if first.probabilities is None
             else np.concatenate([part.probabilities for part in parts if part.probabilities is not None]),

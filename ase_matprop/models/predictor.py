@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -14,6 +15,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
 from ase_matprop.compositions import CompositionEntry, composition_entries, is_formula, iter_compositions
+from ase_matprop.descriptors.neighbors import Graphs
 from ase_matprop.descriptors.registry import Descriptor, get_descriptor
 from ase_matprop.errors import ArtefactError, MatPropError
 from ase_matprop.models import artefact, registry
@@ -35,6 +37,14 @@ Entry = StructureEntry | CompositionEntry
 Progress = Callable[[int], None]
 
 
+@dataclass(frozen=True, eq=False)
+class Extent:
+    """How far rows lie from the training set: warnings, and distances of shape (n,), None where a model has none."""
+
+    warnings: list[str | None]
+    distance: NDArray[np.float64] | None
+
+
 class Predictor:
     """A loaded model.  Use :func:`load_model` to get one.
 
@@ -43,7 +53,7 @@ class Predictor:
         device: torch device on which the network is evaluated.
     """
 
-    def __init__(self, loaded: artefact.Artefact, device: str = "cpu") -> None:
+    def __init__(self, loaded: artefact.Artefact, device: str = "cpu", compare_with: Sequence[Predictor] = ()) -> None:
         self.card: ModelCard = loaded.card
         try:
             self.device = torch.device(device)
@@ -53,6 +63,9 @@ class Predictor:
         self._scaler = loaded.scaler
         self._target = loaded.target
         self._reach = loaded.reach
+        self._others = tuple(compare_with)
+        for other in self._others:
+            check_comparable(self.card, other.card)
         self._classes = self.card.material_property.classes
         self._minima = self.card.minima()
         self._descriptor = descriptor_of(self.card)
@@ -133,7 +146,10 @@ class Predictor:
         Returns:
             Values of each property in its unit, or probabilities of each class, shape (n_members, n, n_outputs).
         """
-        outputs = self._evaluate(self._network.member_outputs, features)
+        return self._values(self._evaluate(self._network.member_outputs, features))
+
+    def _values(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the properties, or probabilities of classes, that outputs of the networks stand for."""
         if self._classes:
             return np.asarray(scipy.special.softmax(outputs, axis=-1))
         values = self._target.inverse(outputs)
@@ -233,19 +249,47 @@ class Predictor:
         good = [row for row, error in enumerate(errors) if error is None]
         return good, features[good], errors
 
-    def _members(self, inputs: Any) -> NDArray[np.float64]:
-        """Return what each member predicts, shape (n_members, n, n_outputs)."""
-        return self.predict_features(inputs)
+    def _members_and_hidden(self, inputs: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return what each member predicts, shape (n_members, n, n_outputs), and its last hidden layer beside that."""
+        return self._apart(self._evaluate(self._network.members_and_hidden, inputs), self._values)
 
-    def _warnings(self, inputs: Any) -> list[str | None]:
-        """Return for each row what was never seen in training, where that is known of a model."""
-        return [None] * len(inputs)
+    def _apart(
+        self, evaluated: NDArray[np.float64], values: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Take apart what the networks gave, shape (n_members, n, n_outputs + width)."""
+        n_outputs = self.card.network.n_outputs
+        return values(evaluated[..., :n_outputs]), np.concatenate(list(evaluated[..., n_outputs:]), axis=1)
 
     def _predict_batch(self, batch: Sequence[Entry], n_jobs: int) -> Predictions:
         good, inputs, errors = self._inputs(batch, n_jobs)
         if not good:
-            return self._collect(batch, errors)
-        return self._collect(batch, errors, good, self._members(inputs), self._warnings(inputs))
+            return self._compared(batch, self._collect(batch, errors), n_jobs)
+        members, hidden = self._members_and_hidden(inputs)
+        predictions = self._collect(batch, errors, good, members, self._extent(batch, good, hidden, inputs))
+        return self._compared(batch, predictions, n_jobs)
+
+    def _extent(self, batch: Sequence[Entry], good: Sequence[int], hidden: NDArray[np.float64], inputs: Any) -> Extent:
+        """Return what is known of how far the rows that have values lie from the training set."""
+        if self._reach is None:
+            return Extent([None] * len(good), None)
+        graphs = inputs if isinstance(inputs, Graphs) else None
+        distance = self._reach.distance
+        return Extent(
+            self._reach.warnings([batch[row].elements for row in good], graphs),
+            None if distance is None else distance.of(hidden),
+        )
+
+    def _compared(self, batch: Sequence[Entry], predictions: Predictions, n_jobs: int) -> Predictions:
+        """Add the disagreement with the models that this one is compared with."""
+        if not self._others:
+            return predictions
+        values = [predictions.values, *(other._predict_batch(batch, n_jobs).values for other in self._others)]
+        known = np.isfinite(values[0]) & (np.isfinite(values).sum(axis=0) > 1)
+        disagreement = np.full(len(batch), np.nan)
+        disagreement[known] = np.nanstd(np.array(values)[:, known], axis=0)
+        return replace(
+            predictions, disagreement=disagreement, compared_with=tuple(other.card.name for other in self._others)
+        )
 
     def _collect(
         self,
@@ -253,7 +297,7 @@ class Predictor:
         errors: list[str | None],
         good: Sequence[int] = (),
         members: NDArray[np.float64] | None = None,
-        found_warnings: Sequence[str | None] = (),
+        extent: Extent | None = None,
     ) -> Predictions:
         """Return the rows of a batch.
 
@@ -262,17 +306,21 @@ class Predictor:
             errors: None or why there is no value, one entry per row.
             good: rows that have values.
             members: what each member predicts for these, shape (n_members, n, n_outputs).
-            found_warnings: their warnings.
+            extent: how far they lie from the training set.
         """
         outputs = np.full((len(batch), self.card.network.n_outputs), np.nan)
         spread = np.full_like(outputs, np.nan)
         warnings: list[str | None] = [None] * len(batch)
+        distance = np.full(len(batch), np.nan)
         if members is not None:
             outputs[good] = members.mean(axis=0)
             if len(members) > 1:
                 spread[good] = members.std(axis=0)
-            for row, warning in zip(good, found_warnings, strict=True):
+        if extent is not None:
+            for row, warning in zip(good, extent.warnings, strict=True):
                 warnings[row] = warning
+            if extent.distance is not None:
+                distance[good] = extent.distance
         values = outputs[:, 0]
         if self._classes:
             values = np.full(len(batch), np.nan)
@@ -282,6 +330,7 @@ class Predictor:
             unit=self.card.unit,
             errors=errors,
             warnings=warnings,
+            distance=distance,
             property=self.card.property,
             model=self.card.name,
             names=[entry.name for entry in batch],
@@ -313,21 +362,57 @@ class Predictor:
         return f"the model {self.card.name} never saw {unknown} in training; use a model that has"
 
 
-def load_model(name_or_path: str | os.PathLike[str] = DEFAULT_MODEL, *, device: str = "cpu") -> Predictor:
+Names = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def load_model(
+    name_or_path: str | os.PathLike[str] = DEFAULT_MODEL, *, device: str = "cpu", compare_with: Names = ()
+) -> Predictor:
     """Load a model by the name of a shipped one or by the path of a model folder.
 
     The weights are read with safetensors, so nothing is unpickled, after a check of their SHA-256.
 
+    Args:
+        name_or_path: the model.
+        device: torch device on which the network is evaluated.
+        compare_with: other models of the same property; the predictions have their disagreement with this one.
+
     Raises:
         UnknownNameError: if there is no such model.
         ArtefactError: if the model folder is incomplete or was altered.
+        MatPropError: if the models cannot be compared.
     """
     loaded = artefact.load(registry.find_model(name_or_path))
+    kind = Predictor
     if loaded.card.network.name in ATOMISTIC_NETWORKS:
         from ase_matprop.models.atomistic import AtomisticPredictor
 
-        return AtomisticPredictor(loaded, device)
-    return Predictor(loaded, device)
+        kind = AtomisticPredictor
+    return kind(loaded, device, [load_model(other, device=device) for other in names_of(compare_with)])
+
+
+def names_of(models: Names) -> list[str | os.PathLike[str]]:
+    """Return a list of models, of which one alone may be given."""
+    return [models] if isinstance(models, str | os.PathLike) else list(models)
+
+
+def check_comparable(card: ModelCard, other: ModelCard) -> None:
+    """Raise a MatPropError if two models do not predict the same property, or the one needs a structure only."""
+    if (card.property, card.unit) != (other.property, other.unit):
+        raise MatPropError(
+            f"the model {card.name} predicts {card.property} and {other.name} {other.property}; compare models of one "
+            "property (matprop models list)"
+        )
+    if card.material_property.classes:
+        raise MatPropError(f"the model {card.name} predicts classes; look at their probabilities instead")
+    if (
+        get_descriptor(other.descriptor.name).needs_structure
+        and not get_descriptor(card.descriptor.name).needs_structure
+    ):
+        raise MatPropError(
+            f"the model {other.name} needs structures and {card.name} none; compare {other.name} with {card.name}, "
+            "the other way round"
+        )
 
 
 def predict(
@@ -337,6 +422,7 @@ def predict(
     batch_size: int | None = None,
     n_jobs: int = 1,
     device: str = "cpu",
+    compare_with: Names = (),
     progress: Progress | None = None,
 ) -> Predictions:
     """Predict the property of a model for files or objects.
@@ -350,6 +436,7 @@ def predict(
         batch_size: number of inputs that are held and evaluated together.
         n_jobs: number of processes for the descriptor; -1 for one per core.
         device: torch device of the network.
+        compare_with: other models of the same property, for the disagreement with them.
         progress: called with the number of finished rows after each batch.
 
     Returns:
@@ -359,7 +446,7 @@ def predict(
         UnknownNameError: if there is no such model.
         ArtefactError: if the model folder is incomplete or was altered.
     """
-    predictor = load_model(model, device=device)
+    predictor = load_model(model, device=device, compare_with=compare_with)
     entries: Iterator[Entry] = iter_structures(inputs) if predictor.needs_structure else iter_compositions(inputs)
     return predictor.predict_entries(entries, batch_size=batch_size, n_jobs=n_jobs, progress=progress)
 

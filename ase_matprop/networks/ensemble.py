@@ -38,6 +38,22 @@ class Ensemble(nn.Module):
         """Return the outputs of each member, shape (n_members, n, n_outputs)."""
         return torch.stack([member(inputs) for member in self.members])
 
+    def members_and_hidden(self, inputs: Inputs) -> Tensor:
+        """Return the outputs of each member and, beside them, the activations of its last hidden layer.
+
+        Both come from one evaluation; of a network on graphs the mean over the atoms.
+
+        Returns:
+            Shape (n_members, n, n_outputs + width).
+        """
+        parts = []
+        for member in self.members:
+            network = cast(Network, member)
+            hidden = network.hidden(cast(Any, inputs))
+            outputs = network.read_out(hidden, cast(Any, inputs))
+            parts.append(torch.cat([outputs, network.pooled(hidden, cast(Any, inputs))], dim=1))
+        return torch.stack(parts)
+
     def member_activations(self, inputs: Inputs, layer: int) -> Tensor:
         """Return the activations of a hidden layer of each member, shape (n_members, n, width)."""
         return torch.stack([cast(Any, member).represent(inputs, layer) for member in self.members])

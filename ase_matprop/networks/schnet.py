@@ -100,17 +100,14 @@ class AtomisticNetwork(nn.Module):
 
     def read_out(self, hidden: Tensor, inputs: GraphTensors) -> Tensor:
         """Return what :meth:`forward` returns, from what :meth:`hidden` returned."""
-        return mean_over_atoms(self._contributions(hidden), inputs)
+        return mean_over_atoms(self.contributions(hidden), inputs)
 
-    def contributions(self, inputs: GraphTensors) -> Tensor:
-        """Return the contribution of each atom, shape (N, n_outputs).
+    def pooled(self, hidden: Tensor, inputs: GraphTensors) -> Tensor:
+        """Return the mean representation of each structure's atoms, from what :meth:`hidden` returned."""
+        return mean_over_atoms(hidden, inputs)
 
-        Args:
-            inputs: as :func:`pair_vectors` makes them; SchNet also takes those of :func:`pair_distances`.
-        """
-        return self._contributions(self.hidden(inputs))
-
-    def _contributions(self, hidden: Tensor) -> Tensor:
+    def contributions(self, hidden: Tensor) -> Tensor:
+        """Return the contribution of each atom, shape (N, n_outputs), from what :meth:`hidden` returned."""
         output: dict[str, Tensor] = self.output({adapter.SCALARS: hidden})
         return output[adapter.CONTRIBUTIONS]
 

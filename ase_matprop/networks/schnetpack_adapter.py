@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import warnings
 from types import ModuleType
 from typing import Any
@@ -28,16 +29,19 @@ def schnetpack(submodule: str = "") -> ModuleType:
     """
     _restore_loader_name()
     root = logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
+    level, handlers, environment = root.level, list(root.handlers), dict(os.environ)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its dependencies, about each other
             return importlib.import_module(f"schnetpack.{submodule}" if submodule else "schnetpack")
     except ModuleNotFoundError as error:
         raise missing_dependency(error.name or "schnetpack", "a SchNet or PaiNN network") from None
-    finally:  # some of its dependencies set up logging for everybody
+    finally:  # some of its dependencies set up logging and the environment for everybody
         root.setLevel(level)
         root.handlers[:] = handlers
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
 
 
 def _restore_loader_name() -> None:

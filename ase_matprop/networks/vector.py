@@ -41,6 +41,10 @@ class VectorNetwork(nn.Module):
         output: Tensor = self.output(hidden)
         return output
 
+    def pooled(self, hidden: Tensor, features: Tensor) -> Tensor:
+        """Return one representation for each row, from what :meth:`hidden` returned: here the same."""
+        return hidden
+
     def represent(self, features: Tensor, layer: int = -1) -> Tensor:
         """Return the activations after hidden layer ``layer``, shape (n, width of the layer).
 

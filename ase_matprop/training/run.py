@@ -24,7 +24,6 @@ from ase_matprop.models.card import (
     WeightsSpec,
 )
 from ase_matprop.models.predictor import load_model
-from ase_matprop.models.reach import Reach
 from ase_matprop.networks import build_network, resolve_settings
 from ase_matprop.networks.ensemble import Ensemble, Network
 from ase_matprop.properties import get_property
@@ -45,6 +44,7 @@ from ase_matprop.training.preparation import (
     store_provenance,
     store_split,
 )
+from ase_matprop.training.reach import add_reach
 from ase_matprop.training.recipe import Recipe
 from ase_matprop.training.report import (
     describe_descriptor,
@@ -242,12 +242,8 @@ def _finish(
         weights=WeightsSpec(sha256="", dtype=recipe.output.precision),
     )
     folder = output / recipe.name
-    reach = None
-    if isinstance(table.features, Graphs):
-        reach = Reach.of(table.features[split.train])
-        if initial is not None and initial.reach is not None:
-            reach = reach.joined(initial.reach)
-    card = artefact.save(folder, card, network, scaler, target, reach)
+    artefact.save(folder, card, network, scaler, target)
+    card = add_reach(folder, load_model(folder), table, split, None if initial is None else initial.reach)
     card = card.model_copy(update=measure(load_model(folder), table, split, output))
     card.write(folder)
     return TrainingResult(folder, card)

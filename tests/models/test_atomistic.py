@@ -12,19 +12,17 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
-from ase.neighborlist import neighbor_list
 from safetensors.torch import load_file, save_file
 
 from ase_matprop import load_model
-from ase_matprop.descriptors.neighbors import Graphs, neighbor_graphs
+from ase_matprop.descriptors.neighbors import neighbor_graphs
 from ase_matprop.errors import ArtefactError, DescriptorError, MatPropError
 from ase_matprop.featurizers import NetworkFeaturizer
 from ase_matprop.models import artefact
 from ase_matprop.models.atomistic import AtomisticPredictor
 from ase_matprop.models.exchange import export_model
-from ase_matprop.models.reach import Reach
 from ase_matprop.networks.schnet import add_vectors, pair_vectors
-from tests.conftest import SMALL_ATOMISTIC, known_environments, rattled, untrained_model
+from tests.conftest import SMALL_ATOMISTIC, rattled, untrained_model
 
 
 @pytest.fixture
@@ -120,7 +118,8 @@ def test_an_atom_without_neighbors(predictor: AtomisticPredictor) -> None:
     result = predictor.calculate(atoms)
     assert np.isfinite(result.value) and result.energies.sum() == pytest.approx(result.value)
     assert not result.forces.any() and not result.stress.any()
-    assert "Fe has fewer neighbours than ever in training" in result.warning
+    (warning,) = predictor.predict([atoms]).warnings
+    assert warning is not None and "Fe has fewer neighbours than ever in training" in warning
 
 
 @pytest.mark.parametrize("network", ["schnet", "painn"])
@@ -210,82 +209,6 @@ def test_incomplete_weights(missing: str, schnet_model: Path, tmp_path: Path) ->
         load_model(folder)
 
 
-def graphs_of(*structures: Atoms) -> Graphs:
-    return neighbor_graphs(structures, SMALL_ATOMISTIC["cutoff"])
-
-
-@pytest.fixture(scope="module")
-def reach() -> Reach:
-    return Reach.of(graphs_of(*known_environments()))
-
-
-def test_reach_has_no_word_against_what_was_seen(reach: Reach) -> None:
-    structures = known_environments()
-    assert reach.warnings(graphs_of(*structures)) == [None] * len(structures)
-    assert reach.warnings(graphs_of(*(atoms * (1, 2, 1) for atoms in structures))) == [None] * len(structures)
-
-
-def test_reach_against_ase(reach: Reach) -> None:
-    found = [neighbor_list("ijd", atoms, SMALL_ATOMISTIC["cutoff"]) for atoms in known_environments()]
-    shortest: dict[tuple[int, int], float] = {}
-    counts: dict[int, list[int]] = {}
-    for (i, j, d), atoms in zip(found, known_environments(), strict=True):
-        for a, b, distance in zip(atoms.numbers[i].tolist(), atoms.numbers[j].tolist(), d, strict=True):
-            shortest[a, b] = min(distance, shortest.get((a, b), np.inf))
-        for number, count in zip(atoms.numbers.tolist(), np.bincount(i, minlength=len(atoms)), strict=True):
-            counts.setdefault(number, []).append(count)
-    assert np.isfinite(reach.shortest).sum() == len(shortest)
-    for pair, distance in shortest.items():
-        assert reach.shortest[pair] == pytest.approx(distance, abs=1e-6)
-    assert (reach.most > 0).sum() == len(counts)
-    for number, values in counts.items():
-        assert (reach.fewest[number], reach.most[number]) == (min(values), max(values))
-
-
-def test_elements_that_never_met(reach: Reach) -> None:
-    mixed = bulk("NaCl", "rocksalt", 5.64, cubic=True)
-    mixed.numbers[0] = 8
-    sound = bulk("NaCl", "rocksalt", 5.64)
-    first, second = reach.warnings(graphs_of(mixed, sound))
-    assert "O and Na never met within 4.5 Angstrom in training" in first
-    assert "O and Cl never met within 4.5 Angstrom in training" in first
-    assert second is None
-
-
-def test_shorter_than_ever(reach: Reach) -> None:
-    atoms = bulk("MgO", "rocksalt", 4.21, cubic=True)
-    atoms.positions[1] = atoms.positions[0] + (0.9, 0.0, 0.0)
-    (warning,) = reach.warnings(graphs_of(atoms))
-    limit = reach.shortest[8, 12]
-    assert f"O and Mg are 0.90 Angstrom apart, in training never less than {limit:.2f}" in warning
-    assert warning.count("O and Mg are") == 1  # from both ends, but once
-
-
-@pytest.mark.parametrize(("factor", "word"), [(1.6, "fewer"), (0.7, "more")])
-def test_number_of_neighbors(reach: Reach, factor: float, word: str) -> None:
-    atoms = bulk("Fe")
-    atoms.set_cell(factor * atoms.cell, scale_atoms=True)
-    (warning,) = reach.warnings(graphs_of(atoms))
-    assert f"Fe has {word} neighbours than ever in training" in warning
-
-
-def test_reach_of_two_trainings(reach: Reach) -> None:
-    mixed = bulk("NaCl", "rocksalt", 5.0, cubic=True)
-    mixed.numbers[0] = 8
-    other = Reach.of(graphs_of(mixed))
-    assert other.warnings(graphs_of(bulk("Fe")))[0] is not None
-    for joined in (reach.joined(other), other.joined(reach)):
-        assert joined.warnings(graphs_of(mixed, bulk("Fe"), *known_environments())) == [None] * 20
-
-
-def test_reach_on_disk(reach: Reach) -> None:
-    arrays = reach.to_arrays()
-    assert all(np.isfinite(array).all() for array in arrays.values())
-    again = Reach.from_arrays(arrays)
-    for name in ("shortest", "fewest", "most"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(reach, name))
-
-
 def test_warnings_of_predictions(predictor: AtomisticPredictor, tmp_path: Path) -> None:
     """One entry per row, None for those that failed; a column of the table only where there is one."""
     mixed = bulk("NaCl", "rocksalt", 5.64, cubic=True)
@@ -293,14 +216,14 @@ def test_warnings_of_predictions(predictor: AtomisticPredictor, tmp_path: Path) 
     sound = bulk("NaCl", "rocksalt", 5.64)
     result = predictor.predict([sound, bulk("Cu"), mixed], batch_size=2)
     assert [warning is None for warning in result.warnings] == [True, True, False]
-    assert "O and Na never met" in result.warnings[2] and np.isfinite(result.values[2])
+    assert "O and Na never occurred together in training" in result.warnings[2] and np.isfinite(result.values[2])
     frame = result.to_frame()
     assert frame["warning"].tolist() == result.warnings
-    assert list(frame.columns)[-3:] == ["warning", "model", "error"]
+    assert list(frame.columns)[-4:] == ["distance", "warning", "model", "error"]
     assert "warning" not in predictor.predict([sound]).to_frame()
     assert result.to_unit("kJ/mol-atom").warnings == result.warnings
     frame.to_csv(tmp_path / "x.csv")
-    assert "never met" in (tmp_path / "x.csv").read_text()
+    assert "never occurred together" in (tmp_path / "x.csv").read_text()
 
 
 def test_a_model_of_vectors_warns_of_nothing(small_model: Path) -> None:

@@ -175,7 +175,7 @@ def test_symmetry(network: AtomisticNetwork) -> None:
 
 
 def contributions(network: AtomisticNetwork, atoms: Atoms) -> Tensor:
-    return network.contributions(inputs_of([atoms], network, torch.float64)).detach()
+    return network.contributions(network.hidden(inputs_of([atoms], network, torch.float64))).detach()
 
 
 def test_environment_counts(network: AtomisticNetwork) -> None:
@@ -201,7 +201,7 @@ def test_smooth_at_the_cutoff(network: AtomisticNetwork) -> None:
 def test_mean_of_contributions(name: str) -> None:
     network = build(name, n_outputs=3)
     inputs = inputs_of(CRYSTALS, network)
-    of_atoms = network.contributions(inputs)
+    of_atoms = network.contributions(network.hidden(inputs))
     assert of_atoms.shape == (sum(map(len, CRYSTALS)), 3)
     means = torch.stack([part.mean(dim=0) for part in of_atoms.split([len(atoms) for atoms in CRYSTALS])])
     torch.testing.assert_close(network(inputs), means)

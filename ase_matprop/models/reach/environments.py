@@ -17,7 +17,7 @@ _TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Reach:
+class Environments:
     """Environments of the training structures, within the cutoff of the network.
 
     Attributes:
@@ -31,7 +31,7 @@ class Reach:
     most: NDArray[np.int32]
 
     @classmethod
-    def of(cls, graphs: Graphs) -> Reach:
+    def of(cls, graphs: Graphs) -> Environments:
         """Collect the environments of some structures."""
         numbers = graphs.numbers.astype(np.int64)
         shortest = np.full((_N_ELEMENTS, _N_ELEMENTS), np.inf, dtype=np.float32)
@@ -42,16 +42,22 @@ class Reach:
         np.maximum.at(most, numbers, graphs.n_neighbors.astype(np.int32))
         return cls(shortest, fewest, most)
 
-    def joined(self, other: Reach) -> Reach:
+    def joined(self, other: Environments) -> Environments:
         """Return what was seen in either of two trainings."""
-        return Reach(
+        return Environments(
             np.minimum(self.shortest, other.shortest),
             np.minimum(self.fewest, other.fewest),
             np.maximum(self.most, other.most),
         )
 
-    def warnings(self, graphs: Graphs) -> list[str | None]:
-        """Return per structure what is outside of all that was seen, or None."""
+    def warnings(self, graphs: Graphs, together: NDArray[np.bool_] | None = None) -> list[list[str]]:
+        """Return per structure what is outside of all that was seen, in words.
+
+        Args:
+            graphs: the structures.
+            together: which elements occurred in one training structure, by atomic numbers; pairs that did not are left
+                out here.
+        """
         found: list[list[str]] = [[] for _ in range(len(graphs))]
         numbers = graphs.numbers.astype(np.int64)
         structures = graphs.structure_of_atom
@@ -59,8 +65,9 @@ class Reach:
         limits = self.shortest[centers, neighbors]
         pair_structures = np.repeat(np.arange(len(graphs)), graphs.n_pairs)
         new = np.isinf(limits)
+        told = new if together is None else new & together[centers, neighbors]
         keys = np.stack([pair_structures, np.minimum(centers, neighbors), np.maximum(centers, neighbors)], axis=1)
-        for structure, *pair in np.unique(keys[new], axis=0).tolist():
+        for structure, *pair in np.unique(keys[told], axis=0).tolist():
             found[structure].append(f"{_join(pair)} never met within {graphs.cutoff:g} Angstrom in training")
         close = ~new & (graphs.distances < (1.0 - _TOLERANCE) * limits)
         for structure, *pair in np.unique(keys[close], axis=0).tolist():
@@ -76,7 +83,7 @@ class Reach:
         ):
             for structure, number in np.unique(np.stack([structures, numbers], axis=1)[odd], axis=0).tolist():
                 found[structure].append(f"{chemical_symbols[number]} has {word} neighbours than ever in training")
-        return ["; ".join(parts) or None for parts in found]
+        return found
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name, all finite: a distance of zero stands for elements that never met."""
@@ -84,7 +91,7 @@ class Reach:
         return {"shortest": shortest, "fewest": self.fewest, "most": self.most}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Reach:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Environments:
         """Return what :meth:`to_arrays` wrote."""
         shortest = arrays["shortest"]
         return cls(np.where(shortest > 0.0, shortest, np.float32(np.inf)), arrays["fewest"], arrays["most"])
