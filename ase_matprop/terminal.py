@@ -126,18 +126,24 @@ def show_predictions(frame: pd.DataFrame) -> None:
         column = f"{name} unit" if f"{name} unit" in frame else "unit"  # the first property has the plain column
         unit = frame[column].iloc[0] if column in frame else ""
         headers.append(PROPERTIES[name].long_name + (f" ({unit})" if unit else ""))
-    spread = ["spread"] if "spread" in frame and frame["spread"].notna().any() else []
-    table = Table("input", "formula", "atoms", *headers, *map(str, classes), *spread)
+    trust = [name for name in ("spread", "disagreement", "distance") if name in frame and frame[name].notna().any()]
+    table = Table("input", "formula", "atoms", *headers, *map(str, classes), *trust)
     table.columns[0].overflow = "fold"
     for label, row in zip(_short_names(frame["name"]), frame.to_dict("records"), strict=True):
         if row["error"] is not None:
             table.add_row(escape(label), row["formula"], "", "[red]failed[/red]")
             continue
         n_atoms = "" if pd.isna(row["n_atoms"]) else str(row["n_atoms"])
-        cells = (row[column] for column in (*names, *classes, *spread))
-        table.add_row(escape(label), row["formula"], n_atoms, *(c if isinstance(c, str) else f"{c:.4f}" for c in cells))
+        cells = [c if isinstance(c, str) else f"{c:.4f}" for c in (row[column] for column in (*names, *classes))]
+        digits = {"distance": 2}
+        cells += ["" if pd.isna(row[name]) else f"{row[name]:.{digits.get(name, 4)}f}" for name in trust]
+        table.add_row(escape(label), row["formula"], n_atoms, *cells)
     console = Console()
     console.print(table)
+    if "warning" in frame:
+        warned = frame[frame["warning"].notna()]
+        for label, warning in zip(_short_names(warned["name"]), warned["warning"], strict=True):
+            console.print(f"[yellow]{escape(label)}: {escape(warning)}[/yellow]", highlight=False)
     console.print(f"model {frame['model'].iloc[0]}", highlight=False)
 
 

@@ -96,6 +96,13 @@ def predict(
     unit: Annotated[
         str | None, typer.Option(help="Unit of the values, such as meV/atom or kJ/mol-atom.", show_default=False)
     ] = None,
+    compare_with: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another model of the same property, for a column with their disagreement; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Predict a property of every structure in files and folders, or of formulas.
 
@@ -105,15 +112,17 @@ def predict(
     - `matprop predict "runs/*/CONTCAR" --output energies.csv --jobs 2`
     - `matprop predict Fe2O3 "Ca3(PO4)2" --model elemnet-mp`
     - `matprop predict candidates.csv --model elemnet-mp --output energies.csv`
+    - `matprop predict POSCAR --compare-with schnet-mp --compare-with nn24-mp`
 
-    On a terminal the result is a table, in a pipe it is CSV.  Exit code 1: at least one input failed.
+    The column distance says how far from the training set an input lies, warning what was never seen in it: see
+    docs/uncertainty.md for what they are worth.  On a terminal the result is a table, in a pipe it is CSV.  Exit code 1: at least one input failed.
     """
     with clean_errors():
         from ase_matprop.models import load_model
         from ase_matprop.units import conversion_factor
 
         _check_output(output, inputs)
-        predictor = load_model(model, device=device)
+        predictor = load_model(model, device=device, compare_with=compare_with or ())
         if unit is not None:
             conversion_factor(predictor.card.unit, unit)  # a wrong unit is an error before anything is computed
 

@@ -8,10 +8,12 @@ coordinates, a cell of non-zero volume, real elements and no two atoms on one si
 from __future__ import annotations
 
 import difflib
+import functools
 import glob
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from pathlib import Path
 from typing import Literal, overload
 
 from ase import Atoms
+from ase.data import chemical_symbols
+from ase.formula import Formula
 
 from ase_matprop.errors import StructureError, unknown_name
 from ase_matprop.structures.checks import MINIMUM_DISTANCE, find_disorder, find_problem
@@ -64,7 +68,7 @@ class StructureEntry:
     @property
     def formula(self) -> str:
         """The formula with metals first, empty where there is none."""
-        return "" if self.atoms is None else str(self.atoms.get_chemical_formula(mode="metal"))
+        return "" if self.atoms is None else _formula(self.atoms)
 
     @property
     def n_atoms(self) -> int:
@@ -233,13 +237,23 @@ def _checked(obj: object) -> Atoms:
     return atoms
 
 
+def _formula(atoms: Atoms) -> str:
+    """Return the formula with metals first; ASE's own way, once for each composition."""
+    return _formula_of(tuple(sorted(Counter(atoms.numbers.tolist()).items())))
+
+
+@functools.lru_cache(maxsize=4096)
+def _formula_of(counts: tuple[tuple[int, int], ...]) -> str:
+    return str(Formula.from_dict({chemical_symbols[number]: count for number, count in counts}).format("metal"))
+
+
 def _object_entry(obj: object, index: int) -> StructureEntry:
     name = label(obj)
     try:
         atoms = _checked(obj)
     except StructureError as error:
         return StructureEntry(name or f"structure {index}", None, str(error))
-    name = name or f"structure {index} ({atoms.get_chemical_formula(mode='metal')})"
+    name = name or f"structure {index} ({_formula(atoms)})"
     atoms.info.setdefault("name", name)
     return StructureEntry(name, atoms, None)
 
