@@ -89,7 +89,9 @@ class AtomisticPredictor(Predictor):
             MatPropError: if the network has no such block.
         """
         self._check_layer(layer)
-        members = self._of_graphs(lambda inputs: self._network.member_activations(inputs, int(layer)), graphs)
+        members = self._of_graphs(
+            lambda inputs: self._network.member_activations(inputs, int(layer)), graphs, self._tabulated
+        )
         return np.concatenate(list(members), axis=1)
 
     def calculate(self, atoms: Atoms) -> AtomisticResult:
