@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ase_matprop.models import list_models as list_models
     from ase_matprop.models import load_model, predict
     from ase_matprop.structures import read_structures
+    from ase_matprop.training.regressor import NetworkRegressor as NetworkRegressor
+    from ase_matprop.workflows import sort_criteria as sort_criteria
 
 __version__ = "0.1.0"
 
@@ -32,6 +34,7 @@ _MODULE_OF = {
     "IRNet": "ase_matprop.calculators",
     "MatProp": "ase_matprop.calculators",
     "MatPropError": "ase_matprop.errors",
+    "NetworkRegressor": "ase_matprop.training.regressor",
     "Predictions": "ase_matprop.models",
     "SIPFENN": "ase_matprop.calculators",
     "SchNet": "ase_matprop.calculators",
@@ -39,9 +42,10 @@ _MODULE_OF = {
     "load_model": "ase_matprop.models",
     "predict": "ase_matprop.models",
     "read_structures": "ase_matprop.structures",
+    "sort_criteria": "ase_matprop.workflows",
 }
 
-#: ``list_models`` and ``Predictions`` are there besides
+#: ``list_models``, ``Predictions`` and ``sort_criteria`` are there besides
 __all__ = [
     "SIPFENN",
     "ElemNet",

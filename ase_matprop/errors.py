@@ -59,6 +59,21 @@ class FinetuneError(MatPropError, ValueError):
     """A model cannot be fine-tuned on the data, or with the settings, that were given."""
 
 
+class FeaturizerError(MatPropError, ValueError):
+    """A featurizer was asked for something that it cannot do."""
+
+
+class FeaturizerInputError(FeaturizerError, TypeError):
+    """A featurizer was given something else than a table or list of inputs."""
+
+
+class ColumnError(FeaturizerError, KeyError):
+    """A DataFrame has not the columns that it needs."""
+
+    def __str__(self) -> str:  # KeyError would put the message into quotation marks
+        return Exception.__str__(self)
+
+
 class MissingDependencyError(MatPropError, ImportError):
     """An optional package is needed for what was asked."""
 

@@ -78,7 +78,12 @@ def compute(slots: ElementSlots) -> FloatArray:
     if not len(slots.numbers):
         return np.empty((0, len(feature_labels())))
     return np.column_stack(
-        [_stoichiometry(slots), _property_statistics(slots), _valence_fractions(slots), _ionic_character(slots)]
+        [
+            stoichiometry(slots),
+            property_statistics(slots, load_element_table().properties).reshape(len(slots.numbers), -1),
+            _valence_fractions(slots),
+            _ionic_character(slots),
+        ]
     )
 
 
@@ -106,13 +111,20 @@ def _composition_error(amounts: Mapping[int, float]) -> str | None:
     return None
 
 
-def _stoichiometry(slots: ElementSlots) -> FloatArray:
+def stoichiometry(slots: ElementSlots) -> FloatArray:
+    """Return the number of components and the norms of the element fractions, shape (n, 6)."""
     norms = [(slots.fractions**p).sum(axis=1) ** (1.0 / p) for p in NORMS]
     return np.column_stack([slots.used.sum(axis=1), *norms])
 
 
-def _property_statistics(slots: ElementSlots) -> FloatArray:
-    values = load_element_table().properties[slots.numbers]  # (n, slots, 22)
+def property_statistics(slots: ElementSlots, properties: FloatArray) -> FloatArray:
+    """Return the :data:`STATISTICS` of elemental properties, shape (n, n_properties, 6).
+
+    Args:
+        slots: the compositions.
+        properties: one row for each atomic number, shape (n_numbers, n_properties).
+    """
+    values = properties[slots.numbers]  # (n, slots, n_properties)
     weight = slots.fractions[..., None]
     used = slots.used[..., None]
     mean = (weight * values).sum(axis=1)
@@ -122,9 +134,7 @@ def _property_statistics(slots: ElementSlots) -> FloatArray:
     # the mode is the value of the most frequent element, and the smallest one where several are equally frequent
     frequent = np.isclose(slots.fractions, slots.fractions.max(axis=1, keepdims=True), atol=0.0)[..., None]
     mode = np.where(frequent, values, np.inf).min(axis=1)
-    statistics = np.stack([mean, maximum - minimum, deviation, maximum, minimum, mode], axis=2)
-    result: FloatArray = statistics.reshape(len(values), -1)
-    return result
+    return np.stack([mean, maximum - minimum, deviation, maximum, minimum, mode], axis=2)
 
 
 def _valence_fractions(slots: ElementSlots) -> FloatArray:

@@ -131,3 +131,18 @@ def _log_imputation(number: int) -> None:
         ", ".join(names),
         table.symbols[number],
     )
+
+
+def ground_state_volumes() -> dict[str, float]:
+    """Return the volumes per atom of the elements in their ground states (Magpie, from DFT), in Angstrom^3, by symbol.
+
+    Elements for which Magpie has none are left out.  Made for
+    :meth:`ase_matprop.structures.prototypes.Prototype.decorate`.
+    """
+    table = load_element_table()
+    column = list(MAGPIE_PROPERTIES).index("GSvolume_pa")
+    return {
+        symbol: float(table.properties[number, column])
+        for number, symbol in enumerate(table.symbols)
+        if number and not table.imputed[number, column]
+    }

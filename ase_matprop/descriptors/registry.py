@@ -108,7 +108,8 @@ def get_descriptor(name: str) -> Descriptor:
     """Return the descriptor called ``name``; several names joined by ``+`` give their features side by side.
 
     Names: ``ward2017`` (271 features: 126 of the structure, 145 of the composition), ``composition`` (145),
-    ``structure`` (126), ``fractions`` (86); and ``neighbors``, the graphs of SchNet and PaiNN, which stands alone.
+    ``structure`` (126), ``fractions`` (86), ``ks2022`` (256, see
+    :mod:`ase_matprop.descriptors.ks2022`); and ``neighbors``, the graphs of SchNet and PaiNN, which stands alone.
 
     Raises:
         UnknownNameError: if one of the names does not exist.
@@ -152,6 +153,12 @@ def _structure() -> Descriptor:
     return Descriptor("structure", 1, tuple(ward2017.structure_labels()), compute)
 
 
+def _ks2022() -> Descriptor:
+    from ase_matprop.descriptors import ks2022
+
+    return Descriptor("ks2022", 1, tuple(ks2022.feature_labels()), ks2022.compute)
+
+
 def _composition() -> Descriptor:
     from ase_matprop.descriptors import composition
 
@@ -186,6 +193,7 @@ DESCRIPTORS: dict[str, Callable[[], Descriptor]] = {
     "structure": _structure,
     "composition": _composition,
     "fractions": _fractions,
+    "ks2022": _ks2022,
     "neighbors": _neighbors,
 }
 

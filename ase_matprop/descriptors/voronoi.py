@@ -22,7 +22,6 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import freud
 import numpy as np
@@ -30,74 +29,23 @@ from ase import Atoms
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
+from ase_matprop.descriptors.geometries import Geometry, Known, RecentGeometries
+from ase_matprop.descriptors.tessellation import Tessellation, face_key
+
 logger = logging.getLogger(__name__)
 
 _PAIRS = ((0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1))
 _SIGNS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 
+_recent = RecentGeometries()
 _STDERR_LOCK = threading.Lock()  # so that no thread saves a redirected descriptor as the real one
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-_IMAGE_BITS = 7  # per lattice direction in a face key: images -64 ... 63
 _VOLUME_TOLERANCE = 1e-5  # relative; freud works on single-precision coordinates
 _ACCEPTED = 1e-3  # relative deviation from a sum rule after the repair; 1e-5 is usual
 _SMALLEST_FACE = 1e-7  # relative to (cell volume per site)^(2/3); smaller ones are round-off of degenerate vertices
-
-
-@dataclass(frozen=True, eq=False)
-class Tessellation:
-    """Voronoi cells of a batch of structures.
-
-    Sites are numbered through the batch, structure after structure.  Each face stands twice, once from each of its two
-    sites; faces are sorted by ``site``.
-
-    Attributes:
-        n_sites: number of sites of each structure, shape (n_structures,).
-        structure: index of the structure of each site, shape (n_sites_total,).
-        cell_volumes: volume of each unit cell in Angstrom^3, shape (n_structures,).
-        site: site from which a face is seen, shape (n_faces,).
-        neighbor: site (of the same structure) behind the face, shape (n_faces,).
-        area: face areas in Angstrom^2, shape (n_faces,).
-        distance: distances of the two sites of a face in Angstrom, shape (n_faces,).
-        site_volumes: volumes of the Voronoi cells in Angstrom^3, shape (n_sites_total,).
-        reverse: index of the same face seen from ``neighbor``, shape (n_faces,).
-        key: sorted identifiers of the faces, see :meth:`find_faces`, shape (n_faces,).
-        image: lattice translation of the neighbour in the reduced cell, shape (n_faces, 3).
-    """
-
-    n_sites: IntArray
-    structure: IntArray
-    cell_volumes: FloatArray
-    site: IntArray
-    neighbor: IntArray
-    area: FloatArray
-    distance: FloatArray
-    site_volumes: FloatArray
-    reverse: IntArray
-    key: IntArray
-    image: IntArray
-
-    @cached_property
-    def first_site(self) -> IntArray:
-        """Index of the first site of each structure, shape (n_structures,)."""
-        return np.concatenate([[0], np.cumsum(self.n_sites)[:-1]]).astype(np.int64)
-
-    @cached_property
-    def first_face(self) -> IntArray:
-        """Index of the first face of each site, shape (n_sites_total,)."""
-        return np.searchsorted(self.site, np.arange(len(self.structure)))
-
-    def find_faces(self, site: IntArray, neighbor: IntArray, image: IntArray) -> tuple[IntArray, NDArray[np.bool_]]:
-        """Look up the faces between ``site`` and ``neighbor`` translated by ``image``.
-
-        Returns:
-            Indices of the faces (only meaningful where found) and whether each of them exists, both of shape (n,).
-        """
-        key = _face_key(site, neighbor, image)
-        index = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
-        return index, self.key[index] == key
 
 
 def reduced_lattice(lattice: FloatArray) -> FloatArray:
@@ -179,6 +127,9 @@ class _NativeStderr:
 def tessellate(structures: Sequence[Atoms]) -> tuple[Tessellation | None, list[str | None]]:
     """Compute the Voronoi tessellations of periodic ``structures``.
 
+    Structures that differ in nothing but which element is where, as the orderings of one parent lattice do, have one
+    tessellation: it is computed once, and remembered for the next call.
+
     Args:
         structures: valid three-dimensionally periodic structures (see :func:`ase_matprop.structures.as_atoms`).
 
@@ -186,22 +137,49 @@ def tessellate(structures: Sequence[Atoms]) -> tuple[Tessellation | None, list[s
         The tessellation of the structures that have one (None if there is none), in their order, and for each of
         ``structures`` None or the reason why it is left out.
     """
+    geometries = [Geometry.of(atoms) for atoms in structures]
+    known = {geometry.key: _recent.get(geometry.key) for geometry in geometries}
+    new: dict[bytes, tuple[Atoms, IntArray]] = {}  # of each geometry the structure that comes first
+    for geometry, atoms in zip(geometries, structures, strict=True):
+        if known[geometry.key] is None:
+            new.setdefault(geometry.key, (atoms, geometry.order))
+    reasons: dict[bytes, str] = {}
+    if new:
+        parts, failures = _tessellate_each([atoms for atoms, _ in new.values()])
+        for (key, (_, order)), part, failure in zip(new.items(), parts, failures, strict=True):
+            if part is None:
+                reasons[key] = failure or ""
+                continue
+            known[key] = entry = Known(part, order)
+            _recent.put(key, entry)
+    found = [(known[geometry.key], geometry.order) for geometry in geometries]
+    good = [(entry, order) for entry, order in found if entry is not None]
+    errors = [reasons.get(geometry.key) for geometry in geometries]
+    if not good:
+        return None, errors
+    orders = [entry.order_of(order) for entry, order in good]
+    return Tessellation.join([entry.tessellation for entry, _ in good], orders), errors
+
+
+def _tessellate_each(structures: Sequence[Atoms]) -> tuple[list[Tessellation | None], list[str | None]]:
+    """Return the tessellation of each structure, or why there is none."""
     errors: list[str | None] = [None] * len(structures)
-    cells: list[_FreudCells] = []
+    cells: dict[int, _FreudCells] = {}
     with _NativeStderr() as stderr:
         for index, atoms in enumerate(structures):
             try:
-                cells.append(_FreudCells(atoms, stderr))
+                cells[index] = _FreudCells(atoms, stderr)
             except Exception as error:  # freud raises bare RuntimeErrors
                 errors[index] = f"the Voronoi tessellation failed: {error}"
-    tessellation, failed = _assemble(cells) if cells else (None, [])
-    if failed:
-        kept = [index for index, error in enumerate(errors) if error is None]
-        for position in failed:
-            errors[kept[position]] = "the Voronoi cells do not fill the unit cell; are atoms on top of one another?"
-        good = [cell for position, cell in enumerate(cells) if position not in set(failed)]
-        tessellation = _assemble(good)[0] if good else None
-    return tessellation, errors
+    parts: list[Tessellation | None] = [None] * len(structures)
+    if cells:
+        tessellation, failed = _assemble(list(cells.values()))
+        for position, (index, part) in enumerate(zip(cells, tessellation.split(), strict=True)):
+            if position in failed:
+                errors[index] = "the Voronoi cells do not fill the unit cell; are atoms on top of one another?"
+            else:
+                parts[index] = part
+    return parts, errors
 
 
 class _FreudCells:
@@ -236,7 +214,7 @@ class _FreudCells:
         return neighbor[sound], vector[sound], area[sound]
 
 
-def _assemble(cells: Sequence[_FreudCells]) -> tuple[Tessellation, list[int]]:
+def _assemble(cells: Sequence[_FreudCells]) -> tuple[Tessellation, set[int]]:
     """Join the cells of all structures, with missing faces repaired; also return the structures beyond repair."""
     n_sites = np.array([len(cell.positions) for cell in cells], dtype=np.int64)
     first_site = np.concatenate([[0], np.cumsum(n_sites)])[:-1]
@@ -277,8 +255,8 @@ def _assemble(cells: Sequence[_FreudCells]) -> tuple[Tessellation, list[int]]:
     total = np.abs(np.add.reduceat(site_volumes, first_site) / [cell.volume for cell in cells] - 1.0)
     failed = np.flatnonzero((np.maximum.reduceat(deviation, first_site) > _ACCEPTED) | (total > _ACCEPTED))
 
-    key = _face_key(faces.site, faces.neighbor, faces.image)
-    reverse = np.searchsorted(key, _face_key(faces.neighbor, faces.site, -faces.image))
+    key = face_key(faces.site, faces.neighbor, faces.image)
+    reverse = np.searchsorted(key, face_key(faces.neighbor, faces.site, -faces.image))
     return (
         Tessellation(
             n_sites=n_sites,
@@ -292,8 +270,9 @@ def _assemble(cells: Sequence[_FreudCells]) -> tuple[Tessellation, list[int]]:
             reverse=reverse,
             key=key,
             image=faces.image,
+            order=np.arange(len(structure)),
         ),
-        failed.tolist(),
+        set(failed.tolist()),
     )
 
 
@@ -316,7 +295,7 @@ class _Faces:
 
     def merged(self) -> _Faces:
         """Add up the triangles that belong to one face."""
-        key = _face_key(self.site, self.neighbor, self.image)
+        key = face_key(self.site, self.neighbor, self.image)
         _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
         area = np.bincount(inverse, self.area).astype(np.float64)
         return _Faces(self.site[first], self.neighbor[first], self.image[first], area, self.distance[first])
@@ -327,18 +306,9 @@ class _Faces:
         neighbor = np.concatenate([self.neighbor, self.site])
         image = np.concatenate([self.image, -self.image])
         area = np.concatenate([self.area, self.area])
-        key = _face_key(site, neighbor, image)
+        key = face_key(site, neighbor, image)
         # the largest area first among equal keys: what one side lost, the other may still have
         order = np.lexsort((-area, key))
         first = order[np.concatenate([[True], np.diff(key[order]) != 0])]
         distance = np.concatenate([self.distance, self.distance])
         return _Faces(site[first], neighbor[first], image[first], area[first], distance[first])
-
-
-def _face_key(site: IntArray, neighbor: IntArray, image: IntArray) -> IntArray:
-    """Pack site (21 bits), neighbour (21 bits) and lattice translation (3 x 7 bits) into one sortable integer."""
-    half = 1 << (_IMAGE_BITS - 1)
-    key = (site.astype(np.int64) << 21) | neighbor
-    for axis in range(3):
-        key = (key << _IMAGE_BITS) | (image[..., axis] + half)
-    return key

@@ -5,31 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from ase_matprop.compositions import composition_entries
+from ase_matprop.compositions import composition_entries, is_formula
 from ase_matprop.descriptors import ward2017
 from ase_matprop.descriptors.registry import get_descriptor
 from ase_matprop.errors import CompositionError, DescriptorError, MatPropError, StructureError
 from ase_matprop.featurizers.base import BatchFeaturizer, Errors, Features
+from ase_matprop.featurizers.cache import RememberingDescriptor
+from ase_matprop.featurizers.citations import JHA_2018, WARD_2016, WARD_2017, bibtex_of_all
 from ase_matprop.structures import as_atoms, one_entry_each
-
-_WARD_2017 = (
-    "@article{ward2017voronoi, author = {Ward, Logan and Liu, Ruoqian and Krishna, Amar and Hegde, Vinay I. and "
-    "Agrawal, Ankit and Choudhary, Alok and Wolverton, Chris}, title = {Including crystal structure attributes in "
-    "machine learning models of formation energies via Voronoi tessellations}, journal = {Phys. Rev. B}, "
-    "volume = {96}, pages = {024104}, year = {2017}, doi = {10.1103/PhysRevB.96.024104}}"
-)
-_WARD_2016 = (
-    "@article{ward2016magpie, author = {Ward, Logan and Agrawal, Ankit and Choudhary, Alok and Wolverton, "
-    "Christopher}, title = {A general-purpose machine learning framework for predicting properties of inorganic "
-    "materials}, journal = {npj Comput. Mater.}, volume = {2}, pages = {16028}, year = {2016}, "
-    "doi = {10.1038/npjcompumats.2016.28}}"
-)
-_JHA_2018 = (
-    "@article{jha2018elemnet, author = {Jha, Dipendra and Ward, Logan and Paul, Arindam and Liao, Wei-keng and "
-    "Choudhary, Alok and Wolverton, Chris and Agrawal, Ankit}, title = {ElemNet: Deep Learning the Chemistry of "
-    "Materials From Only Elemental Composition}, journal = {Sci. Rep.}, volume = {8}, pages = {17593}, year = {2018}, "
-    "doi = {10.1038/s41598-018-35934-y}}"
-)
 
 
 class DescriptorFeaturizer(BatchFeaturizer):
@@ -37,20 +20,28 @@ class DescriptorFeaturizer(BatchFeaturizer):
 
     #: name of the descriptor in :data:`ase_matprop.descriptors.registry.DESCRIPTORS`
     descriptor: ClassVar[str]
-    bibtex: ClassVar[tuple[str, ...]]
+    #: DOIs of the papers
+    papers: ClassVar[tuple[str, ...]]
 
     def compute(self, rows: Sequence[Any], n_jobs: int) -> tuple[Features, Errors]:
         """Return the features of ``rows`` and None or an error for each."""
-        descriptor = get_descriptor(self.descriptor)
+        descriptor = RememberingDescriptor.of(get_descriptor(self.descriptor))
         entries: list[Any] = list((one_entry_each if descriptor.needs_structure else composition_entries)(rows))
         input_error = StructureError if descriptor.needs_structure else CompositionError
         features, reasons = descriptor.compute_sound(
-            [entry.item for entry in entries], [entry.error for entry in entries], n_jobs=n_jobs
+            [entry.item for entry in entries], [self._input_error(entry) for entry in entries], n_jobs=n_jobs
         )
         return features, [
             None if reason is None else (input_error if entry.error else DescriptorError)(reason)
             for entry, reason in zip(entries, reasons, strict=True)
         ]
+
+    @staticmethod
+    def _input_error(entry: Any) -> str | None:
+        error: str | None = entry.error
+        if error is not None and error.startswith("does not exist") and is_formula(entry.name):
+            return "is a formula, and these features need the structure; give an object or a file"
+        return error
 
     def feature_labels(self) -> list[str]:
         """Return the names of the features, a fresh list."""
@@ -58,7 +49,7 @@ class DescriptorFeaturizer(BatchFeaturizer):
 
     def citations(self) -> list[str]:
         """Return the BibTeX entries of the descriptor and of the elemental data."""
-        return list(self.bibtex)
+        return bibtex_of_all(self.papers)
 
 
 class Ward2017(DescriptorFeaturizer):
@@ -76,7 +67,7 @@ class Ward2017(DescriptorFeaturizer):
     """
 
     descriptor = "ward2017"
-    bibtex = (_WARD_2017, _WARD_2016)
+    papers = (WARD_2017, WARD_2016)
 
     def precheck(self, entry: Any) -> bool:
         """Whether a structure can be featurized, as far as a look at it without a tessellation tells."""
@@ -103,7 +94,8 @@ class MagpieComposition(DescriptorFeaturizer):
     """
 
     descriptor = "composition"
-    bibtex = (_WARD_2016,)
+    rows_at_once = 4096
+    papers = (WARD_2016,)
 
 
 class ElementFractions(DescriptorFeaturizer):
@@ -120,4 +112,5 @@ class ElementFractions(DescriptorFeaturizer):
     """
 
     descriptor = "fractions"
-    bibtex = (_JHA_2018,)
+    rows_at_once = 4096
+    papers = (JHA_2018,)

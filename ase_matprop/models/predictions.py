@@ -131,12 +131,12 @@ class Predictions:
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a table with the columns name, formula, n_atoms, <property>, unit, spread, distance, model and error.
+        """Return a table: name, formula, n_atoms, <property>, unit, spread, distance, warning, model and error.
 
         What could not be read has no formula, and what has no cell no number of atoms.  Each further property adds the
         columns <property> and "<property> unit".  A property that is a class is given by the name of the most probable
-        class, and each class adds a column "probability of <class>".  A column warning is there where there is one, and
-        a column disagreement where models were compared.
+        class, and each class adds a column "probability of <class>".  A column disagreement is there where models were
+        compared.
         """
         import pandas as pd
 
@@ -156,8 +156,7 @@ class Predictions:
         if self.compared_with:
             columns["disagreement"] = self.disagreement
         columns["distance"] = self.distance
-        if any(self.warnings):
-            columns["warning"] = pd.Series(self.warnings, dtype=object)
+        columns["warning"] = pd.Series(self.warnings, dtype=object)  # always there: tables are written block by block
         columns |= {"model": self.model, "error": pd.Series(self.errors, dtype=object)}
         return pd.DataFrame(columns, index=pd.RangeIndex(len(self)))
 

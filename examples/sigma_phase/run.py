@@ -6,9 +6,9 @@ The thermodynamic (CALPHAD) model of sigma has five sublattices; with three elem
 few of which exist.  Their formation energies are what the model needs, and took SIPFENN's authors months of DFT
 (doi:10.1016/j.commatsci.2022.111254, section 3.4).  Here they are built from the prototype and predicted.
 
-If MATPROP_DATA names the folder of the calculated ones (doi:10.48550/arXiv.2011.10883), the error is measured as well: 0.11
-eV/atom, and no rank correlation.  Frank-Kasper phases are rare in the training set, so that these numbers are a start and
-not yet an answer; fine-tuned on a tenth of the endmembers, nn24-mp has an error of 0.04 (docs/results.md, with the
+If MATPROP_DATA names the folder of the calculated ones (doi:10.48550/arXiv.2011.10883), the error is measured as well:
+0.11 eV/atom, and no rank correlation.  Frank-Kasper phases are rare in the training set, so that these numbers are a
+start and not yet an answer; fine-tuned on a tenth of the endmembers, nn24-mp has an error of 0.04 (docs/results.md, with the
 command: matprop learning-curve).
 """
 
@@ -49,7 +49,7 @@ columns = ["sublattices", "formula", "formation_energy_per_atom", "disagreement"
 print(f"{len(table)} endmembers built and predicted in {seconds:.1f} s; {predicted.n_failed} failed. The ten lowest:\n")
 print(table.nsmallest(10, "formation_energy_per_atom")[columns].round(3).to_string(index=False))
 print(
-    f"\nmedian distance to the training set: {np.median(predicted.distance):.1f}, no warning of their errors: see docs/uncertainty.md"
+    f"\nmedian distance to the training set: {np.median(predicted.distance):.1f}, which does not give their errors away"
 )
 
 calculated = Path(os.environ.get("MATPROP_DATA", "nowhere")) / "sigma" / "fe_cr_ni_sigma.extxyz.xz"

@@ -87,5 +87,5 @@ def test_amounts_of() -> None:
 
 @pytest.mark.parametrize("name", ["magpie", "fractions+magpie", ""])
 def test_unknown_names(name: str) -> None:
-    with pytest.raises(UnknownNameError, match="Known: composition, fractions, neighbors, structure, ward2017"):
+    with pytest.raises(UnknownNameError, match="Known: composition, fractions, ks2022, neighbors, structure, ward2017"):
         get_descriptor(name)

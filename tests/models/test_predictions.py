@@ -40,7 +40,7 @@ def test_the_class_can_be_imported_for_annotations() -> None:
 def test_frame(single: Predictions) -> None:
     frame = single.to_frame()
     columns = ["name", "formula", "n_atoms", "formation_energy_per_atom", "unit", "spread"]
-    assert list(frame.columns) == [*columns, "distance", "model", "error"]
+    assert list(frame.columns) == [*columns, "distance", "warning", "model", "error"]
     assert frame["name"].tolist() == ["NaCl", "Xx2", "structure 2 (Fe2)"]
     assert frame["formula"].tolist() == ["NaCl", None, "Fe2"]
     assert frame["n_atoms"].isna().tolist() == [True, True, False] and frame["n_atoms"][2] == 2
@@ -80,7 +80,7 @@ def test_frame_of_several_properties(several: Predictions) -> None:
     frame = several.to_frame()
     assert list(frame.columns) == [
         *("name", "formula", "n_atoms", "formation_energy_per_atom", "unit", "spread"),
-        *("band_gap", "band_gap unit", "distance", "model", "error"),
+        *("band_gap", "band_gap unit", "distance", "warning", "model", "error"),
     ]
     assert (frame["band_gap unit"] == "eV").all() and frame["band_gap"].isna().tolist() == [False, True, False]
     molar = several.to_unit("kJ/mol-atom")  # which a band gap has not
@@ -91,7 +91,7 @@ def test_frame_of_classes(classes: Predictions) -> None:
     frame = classes.to_frame()
     assert list(frame.columns) == [
         *("name", "formula", "n_atoms", "metallicity", "probability of metal", "probability of non-metal"),
-        *("distance", "model", "error"),
+        *("distance", "warning", "model", "error"),
     ]
     assert frame["metallicity"].tolist() == classes.labels and frame["metallicity"][1] is None
     assert set(frame["metallicity"].dropna()) <= {"metal", "non-metal"}

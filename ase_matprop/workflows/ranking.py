@@ -1,0 +1,252 @@
+"""The best of many structures, without holding more than these and one batch."""
+
+from __future__ import annotations
+
+import bisect
+import builtins
+import functools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase.formula import Formula
+from numpy.typing import NDArray
+
+from ase_matprop.errors import MatPropError
+from ase_matprop.models import DEFAULT_MODEL
+from ase_matprop.workflows.loading import Model, cached_model, rankable_property
+from ase_matprop.workflows.streaming import Progress, iter_prediction_batches
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: reasons that are kept; all failures are counted
+FAILURES_KEPT = 1000
+
+#: values that are closer (in the unit of the property) are equal, and the structure that came first is the better one:
+#: the last digits of a network's output depend on what else is in its batch
+RESOLUTION = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The best structures, the best one first.
+
+    Attributes:
+        structures: the very objects that were given, n of them.
+        values: predicted values in ``unit``, shape (n,).
+        indices: place of each in the input, from 0, shape (n,).
+        names: file, or label or index of an object.
+        formulas: chemical formulas.
+        spread: standard deviation over the members of the ensemble, NaN where there is none, shape (n,).
+        distance: how far from the training set, NaN where that is not known, shape (n,) (see
+            :class:`ase_matprop.models.Predictions`).
+        warnings: None or why a value should not be trusted.
+        unit: unit of the values.
+        property: what was predicted.
+        model: name of the model.
+        n_seen: number of structures in the input.
+        n_failed: number of those without a value.
+        failures: index, name and reason of the first 1000 of these.
+    """
+
+    structures: list[Any]
+    values: NDArray[np.float64]
+    indices: NDArray[np.int64]
+    names: list[str]
+    formulas: list[str]
+    spread: NDArray[np.float64]
+    distance: NDArray[np.float64]
+    warnings: list[str | None]
+    unit: str
+    property: str
+    model: str
+    n_seen: int
+    n_failed: int
+    failures: list[tuple[int, str, str]]
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    @builtins.property  # the field named property hides it
+    def best(self) -> Any:
+        """The best structure.
+
+        Raises:
+            MatPropError: if there is none; the message has the reason of the first failure.
+        """
+        if not self.structures:
+            reason = f"; the first one, {self.failures[0][1]}: {self.failures[0][2]}" if self.failures else ""
+            raise MatPropError(f"none of the {self.n_seen} structures has a predicted {self.property}{reason}")
+        return self.structures[0]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with the columns rank (from 1), index, name, formula, <property>, unit, spread, distance and
+        model.
+
+        A column warning is there where there is one.
+        """
+        import pandas as pd
+
+        columns = {
+            "rank": np.arange(1, len(self) + 1),
+            "index": self.indices,
+            "name": pd.Series(self.names, dtype=object),
+            "formula": pd.Series(self.formulas, dtype=object),
+            self.property: self.values,
+            "unit": self.unit,
+            "spread": self.spread,
+            "distance": self.distance,
+        }
+        if any(self.warnings):
+            columns["warning"] = pd.Series(self.warnings, dtype=object)
+        return pd.DataFrame(columns | {"model": self.model}, index=pd.RangeIndex(len(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """A structure that is among the best so far."""
+
+    structure: Any
+    index: int
+    value: float
+    name: str
+    formula: str
+    spread: float
+    distance: float
+    warning: str | None
+
+
+class _Best:
+    """The ``keep`` lowest keys of those that were offered, in the order of the input."""
+
+    def __init__(self, keep: int | None) -> None:
+        self.keep = keep
+        self.items: list[tuple[float, int, _Kept]] = []  # sorted; indices differ, so structures are never compared
+
+    def offer(self, key: float, kept: _Kept) -> None:
+        item = (key, kept.index, kept)
+        if self.keep is None or len(self.items) < self.keep:
+            bisect.insort(self.items, item)
+        elif key < self.items[-1][0] - RESOLUTION:
+            bisect.insort(self.items, item)
+            worst = len(self.items) - 1
+            first = bisect.bisect_left(self.items, (self.items[-1][0] - RESOLUTION,))
+            del self.items[max(range(first, worst + 1), key=lambda place: self.items[place][1])]
+
+
+def _in_order(items: list[tuple[float, int, _Kept]]) -> list[_Kept]:
+    """Return what has the lowest key first, and of equal keys what came first in the input."""
+    ordered: list[_Kept] = []
+    equal: list[_Kept] = []
+    lowest = -math.inf
+    for key, _, kept in sorted(items, key=lambda item: item[:2]):
+        if key > lowest + RESOLUTION:
+            ordered += sorted(equal, key=lambda each: each.index)
+            equal, lowest = [], key
+        equal.append(kept)
+    return ordered + sorted(equal, key=lambda each: each.index)
+
+
+def rank(
+    structures: Iterable[Any] | Any,
+    model: Model = DEFAULT_MODEL,
+    *,
+    keep: int | None = 100,
+    property: str | None = None,
+    highest_first: bool = False,
+    per_composition: bool = False,
+    batch_size: int | None = None,
+    n_jobs: int = 1,
+    device: str = "cpu",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Ranking:
+    """Predict for all structures of an iterable and return the best ones.
+
+    Works for lists and generators alike, icet's ``enumerate_structures`` for example; no more than one batch and the
+    best so far are held.  The result does not depend on ``batch_size`` and ``n_jobs``.
+
+    Args:
+        structures: iterable of whatever :meth:`ase_matprop.models.Predictor.predict` takes.
+        model: name of a shipped model, path of a model folder, or a predictor.
+        keep: how many to return; None for all.
+        property: by which to rank; the first of the model if that is an energy.  Energies are compared per atom.
+        highest_first: the highest values are the best, not the lowest.
+        per_composition: return the ``keep`` best of each composition (NiAl and Ni2Al2 are one).
+        batch_size: number of structures that are held and evaluated together.
+        n_jobs: number of processes for the descriptor; -1 for one per core.
+        device: torch device of the network.
+        threads: threads of the network's evaluation; see :func:`~ase_matprop.workflows.loading.evaluation_threads`.
+        progress: called with the number of finished structures after each batch.
+
+    Returns:
+        The best structures; a structure without a value is counted and its reason kept, and costs no other one.
+
+    Raises:
+        UnknownNameError: if there is no such model or property.
+        MatPropError: if the model predicts no energy and no property was chosen, or an option cannot be used.
+    """
+    if keep is not None and (not isinstance(keep, int) or isinstance(keep, bool) or keep < 1):
+        raise MatPropError(f"keep must be a positive integer, or None for all. Got {keep!r}.")
+    predictor = cached_model(model, device)
+    name = rankable_property(predictor.card, property)
+    best: dict[str, _Best] = {}
+    failures: list[tuple[int, str, str]] = []
+    unit, n_seen, n_failed = predictor.predict([])[name].unit, 0, 0
+    for batch in iter_prediction_batches(
+        structures, predictor, batch_size=batch_size, n_jobs=n_jobs, device=device, threads=threads
+    ):
+        part = batch.predictions[name]
+        warnings = part.warnings or [None] * len(part)
+        for row, error in enumerate(part.errors):
+            index = batch.start + row
+            if error is not None:
+                n_failed += 1
+                if len(failures) < FAILURES_KEPT:
+                    failures.append((index, part.names[row], error))
+                continue
+            value, formula = float(part.values[row]), part.formulas[row]
+            kept = _Kept(
+                structure=batch.structures[row],
+                index=index,
+                value=value,
+                name=part.names[row],
+                formula=formula,
+                spread=float(part.spread[row]),
+                distance=float(part.distance[row]),
+                warning=warnings[row],
+            )
+            group = _reduced(formula) if per_composition else ""
+            best.setdefault(group, _Best(keep)).offer(-value if highest_first else value, kept)
+        n_seen += len(batch)
+        if progress is not None:
+            progress(n_seen)
+    chosen = _in_order([item for group in best.values() for item in group.items])
+    return Ranking(
+        structures=[kept.structure for kept in chosen],
+        values=np.array([kept.value for kept in chosen], dtype=np.float64),
+        indices=np.array([kept.index for kept in chosen], dtype=np.int64),
+        names=[kept.name for kept in chosen],
+        formulas=[kept.formula for kept in chosen],
+        spread=np.array([kept.spread for kept in chosen], dtype=np.float64),
+        distance=np.array([kept.distance for kept in chosen], dtype=np.float64),
+        warnings=[kept.warning for kept in chosen],
+        unit=unit,
+        property=name,
+        model=predictor.card.name,
+        n_seen=n_seen,
+        n_failed=n_failed,
+        failures=failures,
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _reduced(formula: str) -> str:
+    """Return the same text for all multiples of a composition."""
+    try:
+        return str(Formula(formula).reduce()[0].format("hill"))
+    except ValueError:  # amounts that are no integers
+        return formula

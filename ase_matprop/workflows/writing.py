@@ -1,0 +1,203 @@
+"""Predictions for a generator, written to a table as they come; a run that was stopped goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ase_matprop.errors import MatPropError
+from ase_matprop.models import DEFAULT_MODEL, Predictions, Predictor
+from ase_matprop.models.predictor import Entry
+from ase_matprop.table_files import FLOAT_FORMAT, TableFile
+from ase_matprop.workflows.loading import Model, cached_model, check_threads
+from ase_matprop.workflows.streaming import Progress, batches_after
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class WrittenPredictions:
+    """What :func:`write_predictions` did.
+
+    Attributes:
+        path: the table.
+        n_rows: rows in it.
+        n_resumed: those of them that an earlier, stopped run had written.
+        n_failed: rows of this run without a value; the table has the reasons.
+    """
+
+    path: Path
+    n_rows: int
+    n_resumed: int
+    n_failed: int
+
+
+def write_predictions(
+    structures: Any,
+    model: Model = DEFAULT_MODEL,
+    *,
+    output: str | os.PathLike[str],
+    resume: bool = False,
+    batch_size: int | None = None,
+    n_jobs: int = 1,
+    device: str = "cpu",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> WrittenPredictions:
+    """Predict for the structures of an iterable and write a table batch by batch.
+
+    The rows are those of :meth:`ase_matprop.models.Predictions.to_frame`, with a column "warning" in any case.  They
+    go to ``<output>.partial``, which takes the name of the output when all is done.
+
+    Args:
+        structures: iterable of whatever :meth:`ase_matprop.models.Predictor.predict` takes.
+        model: name of a shipped model, path of a model folder, or a predictor.
+        output: file to write, ending in .csv, .json or .parquet.
+        resume: go on where a run of the same model was stopped: as many structures as there are rows in
+            ``<output>.partial`` are taken from the iterable and passed over, so it must give the same ones again; that
+            it does is checked by their names and formulas.  CSV only: other formats cannot be appended to.
+        batch_size: number of structures that are held and evaluated together.
+        n_jobs: number of processes for the descriptor; -1 for one per core.
+        device: torch device of the network.
+        threads: threads of the network's evaluation.
+        progress: called with the number of rows in the table after each batch.
+
+    Raises:
+        UnknownNameError: if there is no such model.
+        MatPropError: if the output exists already, cannot be written or resumed, or an option cannot be used.
+    """
+    path = Path(output)
+    if path.exists():
+        raise MatPropError(f"the output {path} exists; delete it, or choose another name")
+    predictor = cached_model(model, device)
+    check_threads(threads)
+    if path.suffix == ".csv":
+        return _write_csv(path, structures, predictor, resume, (batch_size, n_jobs, threads), progress)
+    if resume:
+        raise MatPropError(f"a table ending in {path.suffix} cannot be appended to; write CSV to be able to resume")
+    n_failed = 0
+    with TableFile(path) as file:
+        for batch in batches_after(0, lambda entry: None, structures, predictor, batch_size, n_jobs, threads):
+            file.write(_frame(batch.predictions))
+            n_failed += batch.predictions.n_failed
+            if progress is not None:
+                progress(file.n_rows)
+    return WrittenPredictions(path, file.n_rows, 0, n_failed)
+
+
+def _write_csv(
+    path: Path,
+    structures: Any,
+    predictor: Predictor,
+    resume: bool,
+    options: tuple[int | None, int, int | None],
+    progress: Progress | None,
+) -> WrittenPredictions:
+    unfinished = _Unfinished(path, predictor)
+    if unfinished.record.exists() and not resume:
+        raise MatPropError(
+            f"a run that was stopped has left {unfinished.partial}; give resume=True to go on, or delete it"
+        )
+    n_resumed = unfinished.resume()
+    if not n_resumed:
+        TableFile(path)  # for its checks of the place
+        unfinished.partial.write_bytes(b"")
+    n_failed = 0
+    for batch in batches_after(n_resumed, unfinished.passed, structures, predictor, *options):
+        if batch.start == n_resumed:
+            unfinished.check_passed(n_resumed)
+        unfinished.write(batch.predictions)
+        n_failed += batch.predictions.n_failed
+        if progress is not None:
+            progress(unfinished.n_rows)
+    if unfinished.n_rows <= n_resumed:  # no batch came
+        unfinished.check_passed(n_resumed)
+    if not unfinished.n_rows:
+        unfinished.write(predictor.predict([]))  # a table without rows has columns
+    unfinished.finish(path)
+    return WrittenPredictions(path, unfinished.n_rows, n_resumed, n_failed)
+
+
+def _frame(predictions: Predictions) -> pd.DataFrame:
+    """Return a table whose columns are the same for all batches."""
+    frame = predictions.to_frame()
+    if "warning" not in frame:
+        frame.insert(list(frame.columns).index("model"), "warning", None)
+    return frame
+
+
+class _Unfinished:
+    """A CSV file in the making, and beside it how much of it is sound and which rows these are.
+
+    Attributes:
+        n_rows: rows of the table so far.
+    """
+
+    def __init__(self, path: Path, predictor: Predictor) -> None:
+        self.partial = path.with_name(path.name + ".partial")
+        self.record = path.with_name(path.name + ".progress.json")
+        self._of_model = {
+            "version": _VERSION, "model": predictor.card.name, "sha256": predictor.card.weights.sha256
+        }  # fmt: skip
+        self._rows = hashlib.sha256()
+        self._n_bytes = 0
+        self.n_rows = 0
+
+    def resume(self) -> int:
+        """Return how many rows are there, after the file was cut behind the last one that is recorded.
+
+        Raises:
+            MatPropError: if they are of another model.
+        """
+        if not (self.record.exists() and self.partial.exists()):
+            return 0
+        record = json.loads(self.record.read_text())
+        if {name: record.get(name) for name in self._of_model} != self._of_model:
+            raise MatPropError(
+                f"{self.partial} has predictions of {record.get('model')} with other weights or of another model; "
+                "delete it, or choose another output"
+            )
+        self._expected = record["rows"]
+        self._n_bytes = record["n_bytes"]
+        os.truncate(self.partial, self._n_bytes)
+        return int(record["n_rows"])
+
+    def passed(self, entry: Entry) -> None:
+        """Take note of a structure that has its row already."""
+        self._note(entry.name, entry.formula)
+
+    def check_passed(self, n_rows: int) -> None:
+        """Raise a MatPropError unless the structures of the first ``n_rows`` rows were passed."""
+        if self.n_rows != n_rows or (n_rows and self._rows.hexdigest() != self._expected):
+            raise MatPropError(
+                f"the first {n_rows} structures are not those whose rows are in {self.partial}; give the same ones in "
+                "the same order, or delete that file to start again"
+            )
+
+    def write(self, predictions: Predictions) -> None:
+        """Append the rows of a batch and record them."""
+        text = _frame(predictions).to_csv(index=False, header=self._n_bytes == 0, float_format=FLOAT_FORMAT)
+        with self.partial.open("ab") as stream:
+            stream.write(text.encode())
+        self._n_bytes = self.partial.stat().st_size
+        for name, formula in zip(predictions.names, predictions.formulas, strict=True):
+            self._note(name, formula)
+        record = {**self._of_model, "n_rows": self.n_rows, "n_bytes": self._n_bytes, "rows": self._rows.hexdigest()}
+        following = self.record.with_name(self.record.name + ".new")
+        following.write_text(json.dumps(record))
+        following.replace(self.record)
+
+    def finish(self, path: Path) -> None:
+        self.partial.replace(path)
+        self.record.unlink(missing_ok=True)
+
+    def _note(self, name: str, formula: str) -> None:
+        self._rows.update(f"{name}\t{formula}\n".encode())
+        self.n_rows += 1

@@ -1,0 +1,202 @@
+"""Several featurizers on the same structures: one tessellation each, and never that of another structure."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from ase.build import bulk
+from matminer.featurizers.base import MultipleFeaturizer as MatminerMultipleFeaturizer
+from matminer.featurizers.structure import DensityFeatures
+from pymatgen.core import Structure
+from sklearn.base import clone
+
+from ase_matprop import load_model
+from ase_matprop.descriptors import ward2017
+from ase_matprop.errors import ColumnError, FeaturizerError, StructureError
+from ase_matprop.featurizers import (
+    ElementFractions,
+    MagpieComposition,
+    MultipleFeaturizer,
+    NetworkFeaturizer,
+    Ward2017,
+    cache,
+    clear_cache,
+    multiple,
+)
+from ase_matprop.models import sharing
+from tests.conftest import untrained_model
+from tests.featurizers.crystals import CSCL, DISORDERED, FEO, NACL
+
+
+@pytest.fixture(scope="module")
+def ward_models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three models on the 271 features, alone and with others."""
+    folder = tmp_path_factory.mktemp("models")
+    descriptors = ("ward2017", "ward2017+fractions", "fractions+ward2017")
+    return [untrained_model(folder / f"ward-{n}", descriptor=name) for n, name in enumerate(descriptors)]
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of structures of each call of the descriptor; the cache is empty to begin with."""
+    clear_cache()
+    monkeypatch.setattr(sharing, "_loaded", OrderedDict())  # loaded models keep the function that they were loaded with
+    calls: list[int] = []
+    compute = ward2017.compute
+
+    def counting(structures):
+        calls.append(len(structures))
+        return compute(structures)
+
+    monkeypatch.setattr(ward2017, "compute", counting)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("combine", "calls"),
+    [
+        (MatminerMultipleFeaturizer, [1, 1, 1]),
+        (lambda parts: MatminerMultipleFeaturizer(parts, iterate_over_entries=False), [3]),
+        (MultipleFeaturizer, [2, 1]),
+    ],
+)
+def test_one_tessellation_for_all(
+    combine, calls: list[int], computed: list[int], ward_models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ward2017 and three networks: each structure once, and a structure that stands twice once."""
+    monkeypatch.setattr(multiple, "_ROWS_AT_ONCE", 2)
+    parts = [Ward2017(), *(NetworkFeaturizer(model) for model in ward_models)]
+    combined = combine(parts)
+    combined.set_n_jobs(1)
+    frame = pd.DataFrame({"s": pd.Series([NACL, FEO, None, bulk("MgO", "rocksalt", 4.21), NACL], dtype=object)})
+    result = combined.featurize_dataframe(frame, "s", ignore_errors=True, return_errors=True, pbar=False)
+    assert computed == calls
+    assert len(set(result.columns)) == len(result.columns) == 1 + 271 + 1 + 3 * 2
+    names = [f"NetworkFeaturizer({model.name}) Exceptions" for model in ward_models]
+    assert [name for name in result.columns if "Exceptions" in name] == ["Ward2017 Exceptions", *names]
+    for part in parts:
+        clear_cache()
+        np.testing.assert_allclose(
+            result[part.feature_labels()].iloc[[0, 1, 3]], part.transform(frame["s"].iloc[[0, 1, 3]]), atol=1e-5
+        )
+
+
+def test_a_changed_structure_is_another_one(computed: list[int]) -> None:
+    structure: Structure = CSCL.copy()
+    first = Ward2017().featurize(structure)
+    assert Ward2017().featurize(structure) == first and computed == [1]
+    for change in (
+        lambda: structure.translate_sites([0], [0.02, 0.0, 0.0]),
+        lambda: structure.replace(0, "Rb"),
+        lambda: structure.apply_strain([0.1, 0.0, 0.0]),
+        lambda: structure.append("F", [0.5, 0.5, 0.0]),
+    ):
+        change()
+        clear = Ward2017().featurize(structure)
+        n_calls = len(computed)
+        clear_cache()
+        assert clear == Ward2017().featurize(structure) != first and len(computed) == n_calls + 1
+        first = clear
+    Ward2017().featurize(structure)[0] = -1.0
+    table = Ward2017().transform([structure])
+    table[:] = -1.0  # what is handed out is not what is kept
+    assert Ward2017().featurize(structure) == first
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, computed: list[int]) -> None:
+    monkeypatch.setattr(cache, "_cache", cache.RowCache(2 * 271 * 8))
+    structures = [NACL, FEO, CSCL]
+    expected = Ward2017().transform(structures)
+    assert len(cache._cache) == 2 and cache._cache.n_bytes == 2 * 271 * 8
+    np.testing.assert_array_equal(Ward2017().transform([CSCL, FEO]), expected[[2, 1]])
+    assert computed == [3]
+    Ward2017().featurize(NACL)
+    assert computed == [3, 1]
+    clear_cache()
+    assert len(cache._cache) == cache._cache.n_bytes == 0
+
+
+def test_failures_are_not_kept(computed: list[int]) -> None:
+    twice = pd.Series([DISORDERED, NACL, bulk("Cn", "fcc", 4.0), bulk("Fl", "fcc", 4.0)], dtype=object)
+    for _ in range(2):
+        table = Ward2017().featurize_many(twice, ignore_errors=True, return_errors=True, pbar=False)
+        assert [isinstance(row[-1], str) for row in table] == [True, False, False, True]
+
+
+def test_models_of_others_do_not_fill_the_cache(ward_models: list[Path], computed: list[int]) -> None:
+    NetworkFeaturizer(ward_models[0]).featurize(NACL)
+    for predictor in (load_model(ward_models[0]), sharing.shared_model(ward_models[0])):
+        predictor.predict([NACL])
+    assert computed == [1, 1, 1]
+
+
+def test_batches_in_several_processes(ward_models: list[Path], computed: list[int]) -> None:
+    featurizer = NetworkFeaturizer(ward_models[1])
+    expected = featurizer.transform([NACL, FEO, NACL, FEO])
+    clear_cache()
+    featurizer.set_n_jobs(2)
+    np.testing.assert_allclose(featurizer.transform([NACL, FEO, NACL, FEO]), expected, atol=1e-6)
+
+
+def test_multiple_featurizer(small_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = [Ward2017(), DensityFeatures(), NetworkFeaturizer(small_model)]
+    parts[1].set_n_jobs(1)
+    combined = MultipleFeaturizer(parts)
+    frame = pd.DataFrame({"s": [NACL, None, FEO]}, index=list("abc"))
+    result = combined.featurize_dataframe(frame, "s", ignore_errors=True, return_errors=True)
+    assert "3/3" in capsys.readouterr().err
+    assert result.index.tolist() == list("abc") and result.shape == (3, 1 + 272 + 4 + 2)
+    assert "row 1: is" in result.loc["b", "Ward2017 Exceptions"]
+    assert combined.precheck_dataframe(frame, "s") == pytest.approx(2 / 3)
+    checked = combined.precheck_dataframe(frame, "s", return_frac=False)
+    assert checked["MultipleFeaturizer precheck pass"].to_dict() == {"a": True, "b": False, "c": True}
+    again = clone(combined)
+    assert again.transform(frame["s"]).shape == (3, 275) and again.get_feature_names_out().shape == (275,)
+    np.testing.assert_array_equal(again.featurize(NACL), combined.transform([NACL])[0])
+    nested = combined.featurize_dataframe(frame, "s", ignore_errors=True, multiindex=True, pbar=False)
+    assert nested["DensityFeatures"].shape == (3, 3) and list(frame.columns) == ["s"]
+    with pytest.raises(StructureError, match="row 1: is a NoneType"):
+        combined.featurize_many(frame["s"], pbar=False)
+    with pytest.raises(ColumnError, match="no column 't'"):
+        combined.featurize_dataframe(frame, "t")
+    assert combined.transform([]).shape == (0, 275)
+
+
+def test_features_of_one_name(computed: list[int]) -> None:
+    """The last 145 of Ward2017 are those of MagpieComposition; pandas would give each of them twice."""
+    frame = pd.DataFrame({"s": [NACL]})
+    with pytest.raises(FeaturizerError, match=r"several features called 'Number of Components', .*\(145 in all\)"):
+        MultipleFeaturizer([Ward2017(), MagpieComposition()]).featurize_dataframe(frame, "s")
+
+
+def threads() -> tuple[int, int, int]:
+    """Number of torch's threads before, while and after a network is evaluated."""
+    before = torch.get_num_threads()
+    with sharing.evaluation_threads():
+        inside = torch.get_num_threads()
+    return before, inside, torch.get_num_threads()
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="there is no fork")
+def test_forked_processes(small_model: Path) -> None:
+    """matminer's default forks a process per core, of a parent with threads: there each takes one thread."""
+    network = NetworkFeaturizer(small_model)
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        expected = network.transform(["NaCl", "MgO"] * 50)[:2]
+        combined = MatminerMultipleFeaturizer([ElementFractions(), network])
+        combined.set_n_jobs(2)
+        rows = combined.featurize_many(["NaCl", "MgO"] * 10, pbar=False)
+        np.testing.assert_allclose([row[-1] for row in rows[-2:]], expected[:, 0], atol=1e-6)
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            assert pool.apply(threads) == (2, 1, 2)
+        assert threads() == (2, 2, 2)
+    finally:
+        torch.set_num_threads(n_threads)

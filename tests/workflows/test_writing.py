@@ -1,0 +1,107 @@
+"""Tables of predictions that go on where they were stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+from ase_matprop import MatPropError, load_model
+from ase_matprop.models import Predictor
+from ase_matprop.workflows import write_predictions
+from tests.conftest import untrained_model
+
+
+class StoppedError(Exception):
+    """The job was killed."""
+
+
+def stopped_after(cells: list, number: int) -> Iterator[object]:
+    yield from cells[:number]
+    raise StoppedError
+
+
+@pytest.fixture
+def cells(ni_al_cells: list[Atoms]) -> list:
+    return [*ni_al_cells, None, bulk("U", a=4.5), *ni_al_cells[:3]]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.json"])
+def test_table_is_that_of_the_predictions(name: str, cells: list, alloy_model: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+    written = write_predictions(iter(cells), alloy_model, output=tmp_path / name, batch_size=5, progress=seen.append)
+    assert (written.n_rows, written.n_resumed, written.n_failed) == (17, 0, 2) and seen == [5, 10, 15, 17]
+    read = {"a.csv": pd.read_csv, "a.parquet": pd.read_parquet, "a.json": pd.read_json}[name](tmp_path / name)
+    expected = load_model(alloy_model).predict(cells).to_frame()
+    if "warning" not in expected:
+        expected["warning"] = None
+    for column in ("name", "formula", "error"):
+        assert read[column].where(read[column].notna(), None).tolist() == expected[column].tolist()
+    assert (read[expected.columns[3]] - expected[expected.columns[3]]).abs().max() < 1e-5
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_stopped_run_goes_on(
+    cells: list, alloy_model: Path, tmp_path: Path, cut_off: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = write_predictions(cells, alloy_model, output=tmp_path / "whole.csv", batch_size=4).path.read_bytes()
+    output = tmp_path / "a.csv"
+    with pytest.raises(StoppedError):
+        write_predictions(stopped_after(cells, 10), alloy_model, output=output, batch_size=4)
+    partial = tmp_path / "a.csv.partial"
+    assert not output.exists() and partial.read_bytes() == whole[: len(partial.read_bytes())]
+    if cut_off:  # killed while it wrote a row
+        partial.write_bytes(partial.read_bytes() + b"structure 8 (AlNi),Al")
+    with pytest.raises(MatPropError, match=r"stopped has left .*a\.csv\.partial; give resume=True"):
+        write_predictions(cells, alloy_model, output=output, batch_size=4)
+    evaluated = 0
+    inputs = Predictor._inputs
+
+    def counting(self: Predictor, batch: list, *args: object, **kwargs: object) -> object:
+        nonlocal evaluated
+        evaluated += len(batch)
+        return inputs(self, batch, *args, **kwargs)
+
+    monkeypatch.setattr(Predictor, "_inputs", counting)
+    written = write_predictions(iter(cells), alloy_model, output=output, batch_size=4, resume=True)
+    assert (written.n_rows, written.n_resumed) == (17, 8) and evaluated == 9
+    assert output.read_bytes() == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "whole.csv"]
+
+
+def test_other_structures_or_models_do_not_go_on(cells: list, alloy_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a.csv"
+    with pytest.raises(StoppedError):
+        write_predictions(stopped_after(cells, 9), alloy_model, output=output, batch_size=4)
+    before = (tmp_path / "a.csv.partial").read_bytes()
+    for others in ([bulk("Ni"), *cells[1:]], cells[:5], []):
+        with pytest.raises(MatPropError, match="the first 8 structures are not those"):
+            write_predictions(others, alloy_model, output=output, batch_size=4, resume=True)
+    other = untrained_model(tmp_path / "alloy", descriptor="ward2017", elements=("Ni", "Al"), n_members=1)
+    with pytest.raises(MatPropError, match="has predictions of alloy with other weights"):
+        write_predictions(cells, other, output=output, resume=True)
+    assert (tmp_path / "a.csv.partial").read_bytes() == before
+
+
+def test_bad_outputs(cells: list, alloy_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("mine")
+    with pytest.raises(MatPropError, match=r"mine\.csv exists; delete it"):
+        write_predictions(cells, alloy_model, output=tmp_path / "mine.csv")
+    assert (tmp_path / "mine.csv").read_text() == "mine"
+    with pytest.raises(MatPropError, match="must end in"):
+        write_predictions(cells, alloy_model, output=tmp_path / "a.xlsx")
+    with pytest.raises(MatPropError, match="does not exist; make it first"):
+        write_predictions(cells, alloy_model, output=tmp_path / "no" / "a.csv")
+    with pytest.raises(MatPropError, match=r"ending in \.parquet cannot be appended to"):
+        write_predictions(cells, alloy_model, output=tmp_path / "a.parquet", resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
+
+
+def test_no_structures_give_a_table_without_rows(alloy_model: Path, tmp_path: Path) -> None:
+    write_predictions([], alloy_model, output=tmp_path / "a.csv")
+    assert list(pd.read_csv(tmp_path / "a.csv").columns)[:2] == ["name", "formula"]
