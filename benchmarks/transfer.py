@@ -8,13 +8,16 @@
 TL1, TL2 and TL3 on oxides of Ti, V and Fe (``extended``: and of Cr and Mn), whose formulas the source never saw.
 ``nomad``: the (Al,Ga,In)2O3 alloys of the NOMAD2018 challenge.  ``mlearn``: energies and forces of Mo and Si.
 
-One row per run is appended to ``--output``; what is there is not done again.
+One row per run is appended to ``--output``; what is there, of the same source with the same settings, is not done
+again.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +28,7 @@ import pandas as pd
 from ase_matprop import load_model
 from ase_matprop.finetune.adapt import adapt, moved
 from ase_matprop.finetune.data import LabData, read_data
+from ase_matprop.finetune.division import Part
 from ase_matprop.finetune.evaluation import measure
 from ase_matprop.finetune.prepared import Prepared, prepare
 from ase_matprop.finetune.schemes import default_training, get_scheme
@@ -33,12 +37,15 @@ from ase_matprop.models.registry import find_model
 from ase_matprop.properties import get_property
 from ase_matprop.structures import as_atoms
 from ase_matprop.training.readers import read_extxyz
+from ase_matprop.training.recipe import TrainingSection
 from ase_matprop.training.splits import Split
 
 MP = "mp/mp_formation_energy.extxyz.xz"
 TMO = "mp/tmo_transfer.csv"
 NOMAD = "nomad2018/nomad2018_train.extxyz.xz"
 SCRATCH, SOURCE = "no transfer", "source"
+#: what tells one run from another; ``made_with`` stands for the source and all settings of the training
+KEYS = ("set", "n", "part", "seed", "scheme", "made_with")
 
 Task = tuple[str, Prepared, Split, int, int]  # set, rows, division, number of the part, seed
 
@@ -62,15 +69,39 @@ def main() -> None:
         summarize(options.output)
         return
     source = artefact.load(find_model(options.source))
-    done = set()
-    if options.output.is_file():
-        table = pd.read_csv(options.output)
-        done = set(zip(table["set"], table["n"], table["part"], table["seed"], table["scheme"], strict=True))
+    done = _done(options.output)
     for task in tasks(options):
         for scheme in options.schemes:
             name, _, split, part, seed = task
-            if (name, len(split.train) + len(split.validation), part, seed, scheme) not in done:
-                run(source, scheme, task, options)
+            settings = _settings(source, scheme, options)
+            key = (name, len(split.train) + len(split.validation), part, seed, scheme, _digest(source, settings))
+            if tuple(map(str, key)) not in done:
+                run(source, settings, task, key, options)
+
+
+def _done(path: Path) -> set[tuple[str, ...]]:
+    """Return the keys of the runs in a table."""
+    if not path.is_file():
+        return set()
+    table = pd.read_csv(path, dtype=str)
+    if "made_with" not in table:
+        raise SystemExit(f"{path} does not say with which settings it was made; choose another --output")
+    return set(table[list(KEYS)].itertuples(index=False, name=None))
+
+
+def _settings(source: artefact.Artefact, scheme: str, options: argparse.Namespace) -> TrainingSection | None:
+    """Return the settings of the training, None where nothing is trained."""
+    if scheme == SOURCE:
+        return None
+    changes = {"weight_decay": options.l2, "schedule": options.schedule}
+    given = {"max_epochs": options.epochs, "learning_rate": options.learning_rate, "batch_size": options.batch_size}
+    changes |= {key: value for key, value in given.items() if value is not None}
+    return default_training(source.card, from_scratch=scheme == SCRATCH).model_copy(update=changes)
+
+
+def _digest(source: artefact.Artefact, settings: TrainingSection | None) -> str:
+    made_with = [source.card.weights.sha256, None if settings is None else settings.model_dump(mode="json")]
+    return hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def tasks(options: argparse.Namespace) -> Iterator[Task]:
@@ -125,35 +156,32 @@ def _of_materials_project(path: Path, wanted: pd.Index) -> LabData:
     )
 
 
-def run(source: artefact.Artefact, scheme: str, task: Task, options: argparse.Namespace) -> None:
+def run(
+    source: artefact.Artefact, settings: TrainingSection | None, task: Task, key: tuple, options: argparse.Namespace
+) -> None:
     """Train once, measure on the test rows, and append the result."""
-    name, prepared, split, part, seed = task
-    size = len(split.train) + len(split.validation)
+    _, prepared, split, _, seed = task
+    scheme = key[4]
     learnt = {"mlearn": "energy_per_atom", "nomad": "formation_energy_per_cation"}.get(options.experiment)
     entry = get_property(learnt or "formation_energy_per_atom")
     start = time.perf_counter()
-    if scheme == SOURCE:
+    if settings is None:
         model = source if learnt is None else moved(source, prepared, split.train)
     else:
-        settings = default_training(source.card, from_scratch=scheme == SCRATCH)
-        given = {"max_epochs": options.epochs, "learning_rate": options.learning_rate}
-        given["batch_size"] = options.batch_size
-        changes = {"weight_decay": options.l2, "schedule": options.schedule}
-        changes |= {key: value for key, value in given.items() if value is not None}
-        folder = options.output.parent / "transfer" / f"{name}-{size}-{part}-{seed}-{scheme.replace(' ', '_')}"
+        folder = options.output.parent / "transfer" / "-".join(map(str, key)).replace(" ", "_")
         chosen = None if scheme == SCRATCH else get_scheme(scheme, source.card)
-        settings = settings.model_copy(update=changes)
         options_of_run = {"seed": seed, "folder": folder, "same_property": learnt is None}
         model = adapt(source, prepared, split.train, split.validation, chosen, settings, **options_of_run).artefact
-    errors, table = measure({scheme: [model]}, prepared, [split], entry)
+    errors, table = measure({scheme: [model]}, [Part(prepared, split)], entry)
     of_cells = float((table[scheme] - table["reference"]).abs().mul(table["n_atoms"]).mean())
     row = {
-        "set": name,
-        "n": size,
-        "part": part,
-        "seed": seed,
-        "scheme": scheme,
-        **{key: value for key, value in errors[scheme].to_dict().items() if key != "n"},
+        **dict(zip(KEYS, key, strict=True)),
+        "source": source.card.name,
+        **{
+            setting: None if settings is None else getattr(settings, setting)
+            for setting in ("learning_rate", "schedule", "max_epochs", "batch_size", "weight_decay")
+        },
+        **{measure: value for measure, value in errors[scheme].to_dict().items() if measure != "n"},
         "mae_of_cells": of_cells,
         "seconds": time.perf_counter() - start,
     }
@@ -172,7 +200,8 @@ def summarize(path: Path) -> None:
     table = pd.read_csv(path)
     within = [f"within_chemical_accuracy_per_{what}" for what in ("atom", "cell")]
     measures = ["mae", "mae_of_cells", *within, "forces_mae"]
-    grouped = table.groupby(["set", "n", "scheme"], sort=False)
+    settings = ["source", "learning_rate", "schedule", "max_epochs", "batch_size", "weight_decay"]
+    grouped = table.groupby(["set", "n", "scheme", *settings], sort=False, dropna=False)
     summary = grouped[measures].mean().round(4)
     summary.insert(0, "runs", grouped.size())
     summary.insert(2, "spread", grouped["mae"].std().round(4))

@@ -40,8 +40,8 @@ Column = Annotated[
 References = Annotated[
     str | None,
     typer.Option(
-        help="Energies of the elements: a table (.csv, .json, .yaml), fitted, or none to learn total energies. By "
-        "default the elements' own runs in the folder.",
+        help="Energies of the elements: a table (.csv, .json, .yaml), fitted (to the training rows), or none to learn "
+        "total energies. By default the elements' own runs in the folder.",
         show_default=False,
     ),
 ]

@@ -99,7 +99,7 @@ def predict(
     compare_with: Annotated[
         list[str] | None,
         typer.Option(
-            help="Another model of the same property, for a column with their disagreement; may be given several times.",
+            help="Another model of the same property, for a column with their disagreement; may be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -115,7 +115,8 @@ def predict(
     - `matprop predict POSCAR --compare-with schnet-mp --compare-with nn24-mp`
 
     The column distance says how far from the training set an input lies, warning what was never seen in it: see
-    docs/uncertainty.md for what they are worth.  On a terminal the result is a table, in a pipe it is CSV.  Exit code 1: at least one input failed.
+    docs/uncertainty.md for what they are worth.  On a terminal the result is a table, in a pipe it is CSV.  Exit code
+    1: at least one input failed.
     """
     with clean_errors():
         from ase_matprop.models import load_model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,11 +12,13 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import KFold
+from sklearn.model_selection import GroupKFold, KFold
 
 from ase_matprop.descriptors.neighbors import Graphs
+from ase_matprop.errors import FinetuneError
 from ase_matprop.finetune.prepared import Prepared
 from ase_matprop.finetune.schemes import Scheme, freeze
+from ase_matprop.finetune.writing import write_text
 from ase_matprop.models.artefact import Artefact, Scaler, TargetTransform
 from ase_matprop.models.atomistic import AtomisticPredictor
 from ase_matprop.models.predictor import Predictor
@@ -28,7 +32,9 @@ from ase_matprop.training.recipe import TrainingSection
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+BEGAN_FILE = "began_with.json"
 _PARTS = 5  # of the cross-validation
+_FEWEST_GROUPS = 3  # to leave them out as a whole
 _SHIFT_RIDGE = 0.1  # in units of rows that consist of one element only
 
 
@@ -81,7 +87,11 @@ def adapt(
         same_property: whether the source predicts what is learnt, so that it can be taken as it is.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         progress_bar: whether to draw progress bars.
+
+    Raises:
+        FinetuneError: if the folder holds what was trained on other rows, or with other settings.
     """
+    _begin(folder, source, prepared, train, validation, scheme, settings, seed=seed, same_property=same_property)
     start = (
         _from_scratch(source, prepared, train, seed)
         if scheme is None
@@ -132,13 +142,52 @@ def adapt(
     return Adapted(trained, after, start_mae, validation_mae)
 
 
+def _begin(
+    folder: Path,
+    source: Artefact,
+    prepared: Prepared,
+    train: Ints,
+    validation: Ints,
+    scheme: Scheme | None,
+    settings: TrainingSection,
+    *,
+    seed: int,
+    same_property: bool,
+) -> None:
+    """Write into a folder what its training began with, or make sure that it is the same."""
+    targets = np.round(prepared.table.targets[np.concatenate([train, validation])], 6) + 0.0
+    identity = {
+        "source": source.card.weights.sha256,
+        "rows": prepared.table.source_sha256,
+        "targets": hashlib.sha256(targets.tobytes()).hexdigest(),
+        "forces": prepared.forces is not None,
+        "train": train.tolist(),
+        "validation": validation.tolist(),
+        "scheme": None if scheme is None else scheme.name,
+        "settings": settings.model_dump(mode="json"),
+        "seed": seed,
+        "same_property": same_property,
+    }
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    stored, content = folder / BEGAN_FILE, json.dumps({"sha256": digest}) + "\n"
+    if stored.is_file() and stored.read_text(encoding="utf-8") == content:
+        return
+    if stored.is_file() or next(folder.glob("member_*"), None) is not None:
+        raise FinetuneError(
+            f"{folder} holds a training of other rows, or with other settings; remove it, or choose another folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(stored, content)
+
+
 def starting_point(
     source: Artefact, prepared: Prepared, train: Ints, validation: Ints, *, same_property: bool = True
 ) -> Artefact:
     """Return the model with its offsets moved as by :func:`moved`, or as it is if moving does not help.
 
     Whether it helps is asked of training and validation rows together, by cross-validation: the few validation rows of
-    a small set would decide by chance.
+    a small set would decide by chance.  Groups of rows are left out as a whole, as those are that the model will be
+    measured on; with fewer than three groups, single rows are.
     """
     rows = np.concatenate([train, validation])
     shifted = moved(source, prepared, train)
@@ -146,7 +195,13 @@ def starting_point(
         return shifted
     residuals = prepared.targets - predict_rows(source, prepared)
     remaining = np.empty(len(rows))
-    for kept, left_out in KFold(_PARTS, shuffle=True, random_state=0).split(rows):
+    groups = prepared.groups[rows]
+    n_groups = len(np.unique(groups))
+    if n_groups >= _FEWEST_GROUPS:
+        folds = GroupKFold(min(_PARTS, n_groups), shuffle=True, random_state=0).split(rows, groups=groups)
+    else:
+        folds = KFold(_PARTS, shuffle=True, random_state=0).split(rows)
+    for kept, left_out in folds:
         shift = _shift(source.target, prepared.fractions, residuals, rows[kept])
         remaining[left_out] = residuals[rows[left_out]] - _shift_of(shift, prepared.fractions[rows[left_out]])
     return source if np.abs(residuals[rows]).mean() <= np.abs(remaining).mean() else shifted
@@ -198,18 +253,25 @@ def _scaled_targets(target: TargetTransform, prepared: Prepared) -> Floats:
 
 
 def _from_scratch(source: Artefact, prepared: Prepared, train: Ints, seed: int) -> Artefact:
-    """Return a model of the same kind with random weights, prepared for the training rows alone."""
+    """Return a model of the same kind with random weights, prepared for the training rows alone.
+
+    As many members, and features scaled in the same way: nothing but the weights tells it from the source.
+    """
     spec, targets = source.card.network, prepared.table.targets[train]
     features = prepared.table.features
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = build_network(spec.name, spec.n_inputs, spec.n_outputs, spec.settings)
+    members: list[Network] = []
+    for number in range(len(source.network.members)):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + number)
+            members.append(build_network(spec.name, spec.n_inputs, spec.n_outputs, spec.settings))
+    network = Ensemble(members).eval()
     if isinstance(features, Graphs):
         target = fit_element_offsets(prepared.fractions[train], targets)
-        return replace(source, network=Ensemble([network]).eval(), target=target, reach=None)
-    scaler = Scaler.fit(features[train], source.card.descriptor.clip)
+        return replace(source, network=network, target=target, reach=None)
+    scaling = source.card.recipe.get("descriptor", {}).get("scaling", "standardize")
+    scaler = Scaler.fit(features[train], source.card.descriptor.clip, scaling=scaling)
     target = TargetTransform(targets.mean(axis=0), np.maximum(targets.std(axis=0), 1e-6))
-    return replace(source, network=Ensemble([network]).eval(), scaler=scaler, target=target)
+    return replace(source, network=network, scaler=scaler, target=target)
 
 
 def _copy_of(model: Artefact, member: torch.nn.Module) -> Network:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ase_matprop.finetune.evaluation import CHEMICAL_ACCURACY
+from ase_matprop.finetune.writing import write_text
 from ase_matprop.properties import MaterialProperty
 from ase_matprop.training import figures
 
@@ -82,6 +83,12 @@ def outlook(runs: pd.DataFrame, summary: pd.DataFrame, unit: str) -> list[str]:
         )
     else:
         found.append(f"{name} is the best with {largest} rows: MAE {errors[-1]:.4f} {unit}.")
+    n_lines = len(trained[trained["rows"] == largest])
+    if n_lines > 1:
+        found.append(
+            f"It was chosen out of {n_lines} by this same error on the held-out rows, which makes the error a little "
+            "too good: confirm it with another seed."
+        )
     shifted = summary[(summary["scheme"] == SHIFTED) & (summary["rows"] == largest)]
     if len(shifted) and shifted["mae"].iloc[0] <= errors[-1]:
         found.append(
@@ -141,7 +148,7 @@ def write(
         "rows": n_rows,
         "summary": json.loads(summary.to_json(orient="records", double_precision=12)),
     }
-    (folder / JSON_FILE).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(folder / JSON_FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
     quantities = [("mae", f"MAE ({entry.unit})")]
     if "within_chemical_accuracy_per_atom" in summary:
         quantities.append(("within_chemical_accuracy_per_atom", f"share within {CHEMICAL_ACCURACY:.4f} eV per atom"))

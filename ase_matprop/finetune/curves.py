@@ -25,11 +25,14 @@ from ase_matprop.errors import FinetuneError
 from ase_matprop.finetune import curve_summary
 from ase_matprop.finetune.adapt import adapt, moved
 from ase_matprop.finetune.curve_summary import KEYS, MEASURED, SCRATCH, SHIFTED, SOURCE
-from ase_matprop.finetune.data import Progress, ReferencesLike, read_data
+from ase_matprop.finetune.data import Progress, read_data
+from ase_matprop.finetune.division import Part, divisions, hold_out, part_of, sha256_of
 from ase_matprop.finetune.evaluation import measure
-from ase_matprop.finetune.prepared import Prepared, divisions, hold_out, prepare
+from ase_matprop.finetune.prepared import Prepared, prepare
 from ase_matprop.finetune.schemes import LEARNING_RATE_FRACTION, default_training, get_scheme
 from ase_matprop.finetune.starting import claim, load_source, training_settings
+from ase_matprop.finetune.targets import ReferencesLike
+from ase_matprop.finetune.writing import write_text
 from ase_matprop.models.artefact import Artefact
 from ase_matprop.properties import MaterialProperty, get_property
 from ase_matprop.training.recipe import TrainingSection
@@ -42,7 +45,7 @@ Ints = NDArray[np.int64]
 SETTINGS_FILE, RUNS_FILE = "learning_curve_settings.json", "learning_curve.csv"
 _WORK = "work"  # checkpoints of the run that goes on
 _SMALLEST = 4  # rows
-_COLUMNS = (*KEYS, "train_rows", "validation_rows", "learning_rate", *MEASURED)
+_COLUMNS = (*KEYS, "train_rows", "validation_rows", "test_rows", "learning_rate", *MEASURED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +183,8 @@ def learning_curve(
         "batch_size": batch_size,
         "l2": l2,
         "forces": forces,
-        "targets": [round(float(value), 9) for value in prepared.targets],
+        "n_rows": len(prepared),
+        "sha256": sha256_of(prepared, [part]),
     }
     claim(folder, identity, file=SETTINGS_FILE, what="learning curve", resume=resume)
     table = _RunTable(folder / RUNS_FILE)
@@ -275,7 +279,8 @@ class _Experiment:
 
     @property
     def same_property(self) -> bool:
-        return self.entry.name == self.source.card.property
+        # energies above references of their own are another property for each fit
+        return self.entry.name == self.source.card.property and not self.prepared.fit_references
 
     def settings(self, run: _Run) -> TrainingSection:
         card = self.source.card
@@ -292,18 +297,19 @@ class _Experiment:
     def result(self, run: _Run) -> dict[str, Any]:
         """Train, unless there is nothing to train, and return the row of the table."""
         if run.scheme == SOURCE:
-            return self._row(run, self.source, self.part)
+            return self._row(run, self.source, part_of(self.prepared, self.part))
         seed = self.seed + run.repeat
         train, held = hold_out(self.prepared, choose(self.prepared, self.pool, run.rows, seed), self.validation, seed)
-        part = replace(self.part, train=train, validation=held)
+        part = part_of(self.prepared, replace(self.part, train=train, validation=held))
+        held = part.split.validation
         counts: dict[str, Any] = {"train_rows": len(train), "validation_rows": len(held)}
         if run.scheme == SHIFTED:
-            return counts | self._row(run, moved(self.source, self.prepared, train), part)
+            return counts | self._row(run, moved(self.source, part.rows, train), part)
         settings = self.settings(run)
         work = self.folder / "_".join(run.key)
         adapted = adapt(
             self.source,
-            self.prepared,
+            part.rows,
             train,
             held,
             None if run.scheme == SCRATCH else get_scheme(run.scheme),
@@ -318,10 +324,11 @@ class _Experiment:
         shutil.rmtree(work)
         return row
 
-    def _row(self, run: _Run, model: Artefact, part: Split) -> dict[str, Any]:
-        errors, _ = measure({run.scheme: [model]}, self.prepared, [part], self.entry)
+    def _row(self, run: _Run, model: Artefact, part: Part) -> dict[str, Any]:
+        errors, _ = measure({run.scheme: [model]}, [part], self.entry)
         values = errors[run.scheme].to_dict()
-        return dict(zip(KEYS, run.key, strict=True)) | {name: values[name] for name in MEASURED}
+        row = dict(zip(KEYS, run.key, strict=True)) | {"test_rows": values["n"]}
+        return row | {name: values[name] for name in MEASURED}
 
 
 class _RunTable:
@@ -337,9 +344,7 @@ class _RunTable:
         complete = text[: text.rfind("\n") + 1]
         rows = list(csv.DictReader(complete.splitlines()))
         if complete != text or not complete:
-            partial = path.with_name(f"{path.name}.partial")
-            partial.write_text(complete or ",".join(_COLUMNS) + "\n", encoding="utf-8")
-            partial.replace(path)
+            write_text(path, complete or ",".join(_COLUMNS) + "\n")
         self.keys = {tuple(row[name] for name in KEYS) for row in rows}
 
     def append(self, row: dict[str, Any]) -> None:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from ase_matprop.compositions.formulas import format_formula
 from ase_matprop.descriptors.neighbors import Graphs
 from ase_matprop.finetune.adapt import predict_rows
+from ase_matprop.finetune.division import Part
 from ase_matprop.finetune.prepared import Prepared
 from ase_matprop.models.artefact import Artefact
 from ase_matprop.models.atomistic import AtomisticPredictor
 from ase_matprop.properties import MaterialProperty
-from ase_matprop.training.splits import Split
 
 Floats = NDArray[np.float64]
 
@@ -97,22 +97,25 @@ class Errors:
 
 
 def measure(
-    models: Mapping[str, Sequence[Artefact]], prepared: Prepared, parts: Sequence[Split], entry: MaterialProperty
+    models: Mapping[str, Sequence[Artefact]], parts: Sequence[Part], entry: MaterialProperty
 ) -> tuple[dict[str, Errors], pd.DataFrame]:
     """Measure models on held-out rows.
 
     Args:
         models: by name, the model that belongs to each division of the rows.
-        prepared: all rows.
-        parts: divisions; each row is held out in at most one of them.
+        parts: divisions of the same rows; each row is held out in at most one of them.
         entry: the property.
 
     Returns:
         The errors of each, and a table of the held-out rows with columns name, formula, n_atoms, reference and one of
         predictions for each model.
     """
-    tested = np.sort(np.concatenate([part.test for part in parts]))
-    targets = prepared.targets[tested]
+    prepared = parts[0].rows
+    tested = np.sort(np.concatenate([part.split.test for part in parts]))
+    all_targets = np.full(len(prepared), np.nan)
+    for part in parts:
+        all_targets[part.split.test] = part.rows.targets[part.split.test]
+    targets = all_targets[tested]
     is_energy = entry.is_energy and entry.per_atom
     table = prepared.table
     columns: dict[str, Any] = {
@@ -126,9 +129,9 @@ def measure(
         predicted = np.full(len(prepared), np.nan)
         force_errors: list[Floats] = []
         for part, model in zip(parts, of_parts, strict=True):
-            predicted[part.test] = predict_rows(model, prepared)[part.test]
+            predicted[part.split.test] = predict_rows(model, part.rows)[part.split.test]
             if prepared.forces is not None:
-                force_errors += _force_errors(model, prepared, part.test)
+                force_errors += _force_errors(model, prepared, part.split.test)
         columns[name] = predicted[tested]
         errors[name] = Errors.of(
             predicted[tested],

@@ -1,16 +1,16 @@
-"""Rows of a laboratory as a network takes them: features or graphs, targets, groups; and their division."""
+"""Rows of a laboratory as a network takes them: features or graphs, targets, groups."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from ase import Atoms
-from ase.data import chemical_symbols
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 
 from ase_matprop.descriptors.composition import ElementSlots
 from ase_matprop.descriptors.neighbors import Graphs, neighbor_graphs
@@ -18,21 +18,20 @@ from ase_matprop.descriptors.registry import amounts_of
 from ase_matprop.errors import FinetuneError
 from ase_matprop.finetune.data import LabData
 from ase_matprop.finetune.database import ENERGY, open_database, read_part, write_database
+from ase_matprop.finetune.grouping import group_rows
+from ase_matprop.finetune.references import References
 from ase_matprop.models.atomistic import AtomisticPredictor
 from ase_matprop.models.predictor import Predictor, descriptor_of
-from ase_matprop.networks.schnetpack_adapter import MAX_Z
 from ase_matprop.properties import get_property
 from ase_matprop.training.datasets import FeatureTable
 from ase_matprop.training.loop import Rows
-from ase_matprop.training.splits import Split, make_split
+from ase_matprop.training.splits import Split
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 #: fewer rows than this teach nothing that could be measured
 MINIMUM_ROWS = 5
-#: fewer compositions, or runs, than this cannot be divided
-_MINIMUM_GROUPS, _MINIMUM_RUNS = 5, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +39,16 @@ class Prepared:
     """Rows that a model can learn from.
 
     Attributes:
-        table: identifiers, features or graphs, targets of shape (n, 1), compositions.
+        table: identifiers, features or graphs, targets of shape (n, 1), compositions; its hash is that of names,
+            structures or formulas, targets and forces.
         n_atoms: number of atoms of each row (of the formula, for compositions), shape (n,).
         groups: number of the group of each row; rows of one group stay together, shape (n,).
         grouping: what the groups are, in words.
         forces: forces on all atoms in eV/Angstrom, one row behind the other, shape (N, 3), where they are learnt.
         rejected: name -> reason, for the rows that this model cannot learn from.
+        references: what made the targets of total energies, None where the rows have the property themselves.
+        fit_references: whether the targets are total energies per atom still, see
+            :func:`~ase_matprop.finetune.division.part_of`.
     """
 
     table: FeatureTable
@@ -54,6 +57,8 @@ class Prepared:
     grouping: str
     forces: Floats | None
     rejected: dict[str, str]
+    references: References | None = None
+    fit_references: bool = False
 
     def __len__(self) -> int:
         return len(self.table)
@@ -67,6 +72,10 @@ class Prepared:
     def fractions(self) -> Floats:
         """Share of each atomic number among the atoms, shape (n, MAX_Z)."""
         return self.table.element_fractions(np.arange(len(self)))
+
+    def with_features(self, features: Floats | Graphs) -> Prepared:
+        """Return the same rows with other features, or the same from elsewhere."""
+        return replace(self, table=replace(self.table, features=features))
 
     def rows(self, rows: Ints, scaled: Floats, inputs: object, *, vectors: bool, scale: float) -> Rows:
         """Return what the training loop takes of some rows.
@@ -127,9 +136,10 @@ def prepare(data: LabData, predictor: Predictor) -> Prepared:
         held_out=np.zeros(len(kept), dtype=bool),
         skipped=rejected,
         removed={},
-        source_sha256="",
+        source_sha256=_sha256(data, kept),
     )
-    groups, grouping = _groups(table, [data.runs[row] for row in kept] if data.runs else [])
+    runs = [data.runs[row] for row in kept] if data.runs else []
+    groups, grouping = group_rows(table.reduced_formulas(), items, runs)
     return Prepared(
         table=table,
         n_atoms=table.amounts.sum(axis=1),
@@ -137,82 +147,13 @@ def prepare(data: LabData, predictor: Predictor) -> Prepared:
         grouping=grouping,
         forces=None if data.forces is None else np.concatenate([data.forces[row] for row in kept]),
         rejected=rejected,
+        references=data.references,
+        fit_references=data.fit_references,
     )
 
 
-def _groups(table: FeatureTable, runs: list[str]) -> tuple[Ints, str]:
-    """Return the number of the group of each row, and what the groups are; a row without a run is one of its own."""
-    formulas = table.reduced_formulas()
-    if len(np.unique(formulas)) >= _MINIMUM_GROUPS:
-        return formulas, "reduced formula"
-    labels = [run or f"row {row}" for row, run in enumerate(runs)]
-    if any(runs) and len(set(labels)) >= _MINIMUM_RUNS:
-        return np.unique(labels, return_inverse=True)[1].astype(np.int64), "run, since there are too few compositions"
-    return np.arange(len(table)), "row, since there are too few compositions"
-
-
-def divide(prepared: Prepared, *, test: float, validation: float, seed: int) -> Split:
-    """Divide rows at random, groups as a whole.
-
-    Raises:
-        FinetuneError: if the shares leave a set empty.
-    """
-    for name, share in (("test", test), ("validation", validation)):
-        if not 0.0 < share < 0.9:
-            raise FinetuneError(f"the share {name} must be between 0 and 0.9. Got {share!r}.")
-    n_groups = len(np.unique(prepared.groups))
-    if min(test, validation) * n_groups < 1.0:
-        shortest = 1.0 / n_groups
-        test, validation = max(test, shortest + 1e-9), max(validation, shortest + 1e-9)
-    if test + validation >= 0.9:
-        raise FinetuneError(
-            f"{n_groups} groups of rows (by {prepared.grouping}) cannot be divided into training, validation and test; "
-            "add runs of other compositions"
-        )
-    return make_split(len(prepared), test=test, validation=validation, seed=seed, groups=prepared.groups)
-
-
-def divisions(prepared: Prepared, *, test: float, validation: float, folds: int | None, seed: int) -> list[Split]:
-    """Return one division of the rows, or with ``folds`` one for each part of a cross-validation.
-
-    Raises:
-        FinetuneError: if the rows cannot be divided so.
-    """
-    if folds is None:
-        return [divide(prepared, test=test, validation=validation, seed=seed)]
-    n_groups = len(np.unique(prepared.groups))
-    if not isinstance(folds, int) or not 2 <= folds <= n_groups:
-        raise FinetuneError(f"folds must be between 2 and the number of groups of rows, {n_groups}. Got {folds!r}.")
-    splitter = GroupKFold(folds, shuffle=True, random_state=seed)
-    share = min(0.5, validation / (1.0 - 1.0 / folds))
-    parts = []
-    for rest, tested in splitter.split(prepared.groups, groups=prepared.groups):
-        train, chosen = hold_out(prepared, rest, share, seed)
-        parts.append(Split(train, chosen, np.sort(tested), np.empty(0, dtype=np.int64)))
-    return parts
-
-
-def undivided(prepared: Prepared, *, validation: float, seed: int) -> Split:
-    """Return a division without test rows."""
-    train, chosen = hold_out(prepared, np.arange(len(prepared)), validation, seed)
-    nothing = np.empty(0, dtype=np.int64)
-    return Split(train, chosen, nothing, nothing)
-
-
-def hold_out(prepared: Prepared, rows: Ints, share: float, seed: int) -> tuple[Ints, Ints]:
-    """Divide some rows into those for training and those for validation, groups as a whole and at least one each."""
-    groups = prepared.groups[rows]
-    share = max(share, 1.0 / len(np.unique(groups)))
-    splitter = GroupShuffleSplit(1, test_size=min(share, 0.5), random_state=seed)
-    try:
-        kept, held = next(splitter.split(rows, groups=groups))
-    except ValueError:
-        raise FinetuneError("the rows are too few, or of too few compositions, to be divided") from None
-    return np.sort(rows[kept]), np.sort(rows[held])
-
-
-def through_database(prepared: Prepared, data: LabData, cutoff: float, part: Split, path: Path) -> Prepared:
-    """Write the rows into a database of SchNetPack, and take the structures from its data module.
+def through_database(prepared: Prepared, data: LabData, cutoff: float, part: Split, path: Path) -> Graphs:
+    """Write the rows into a database of SchNetPack, and return the neighbour graphs of what its data module reads.
 
     Args:
         prepared: all rows.
@@ -233,12 +174,25 @@ def through_database(prepared: Prepared, data: LabData, cutoff: float, part: Spl
     write_database(path, structures, values, forces, name=name, unit=entry.unit.removesuffix("/atom"))
     module = open_database(path, part.train, part.validation, part.test, batch_size=16)
     stored, _, _ = read_part(module.dataset, name)
-    return replace(prepared, table=replace(prepared.table, features=neighbor_graphs(stored, cutoff)))
+    return neighbor_graphs(stored, cutoff)
 
 
-def elements_of(prepared: Prepared) -> list[str]:
-    """Symbols of the elements of all rows, by atomic number."""
-    return [chemical_symbols[number] for number in np.unique(prepared.table.numbers) if 0 < number < MAX_Z]
+def _sha256(data: LabData, rows: list[int]) -> str:
+    """Return a hash of what the rows are made of: names, structures or formulas, targets, forces."""
+    digest = hashlib.sha256(json.dumps([data.property, data.fit_references]).encode())
+    for row in rows:
+        digest.update(json.dumps(data.names[row]).encode())
+        item = data.items[row]
+        if isinstance(item, Atoms):
+            digest.update(item.numbers.astype(np.int64).tobytes())
+            for values in (item.positions, item.cell.array):
+                digest.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
+        else:
+            digest.update(json.dumps(sorted((int(number), float(amount)) for number, amount in item.items())).encode())
+        digest.update(np.float64(data.targets[row]).tobytes())
+        if data.forces is not None:
+            digest.update(np.ascontiguousarray(data.forces[row], dtype=np.float64).tobytes())
+    return digest.hexdigest()
 
 
 def _too_few(n_rows: int, rejected: dict[str, str]) -> str:

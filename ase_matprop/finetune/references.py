@@ -12,9 +12,6 @@ composition only. Its result is not a formation energy, and is never called one.
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,11 +21,12 @@ from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols
 
 from ase_matprop.compositions.formulas import parse_formula
 from ase_matprop.errors import ReferenceEnergyError
-from ase_matprop.finetune.vasp.runs import VaspRun, VaspRuns, elemental_runs
+from ase_matprop.finetune.reference_tables import checked_energies, missing_elements, read_table
+from ase_matprop.finetune.vasp.runs import VaspRun, VaspRuns, lowest_of_elements
 
 Kind = Literal["runs", "table", "fitted"]
 Amounts = Mapping[str, float]
@@ -38,10 +36,10 @@ _PROPERTY_OF: dict[str, str] = {
     "table": "formation_energy_per_atom",
     "fitted": "energy_above_fitted_references_per_atom",
 }
-#: columns and keys of a table under which the energies may stand
-_ENERGY_COLUMNS = ("energy_per_atom", "energy", "reference_energy", "eV/atom", "ev_per_atom", "value")
 #: a singular value below this part of the largest is zero
 _RANK_TOLERANCE = 1e-8
+#: a part of a composition that is larger lies beyond those that were fitted
+_BEYOND = 1e-6
 #: parts of an undetermined direction that are named
 _NAMED = 0.05
 
@@ -56,6 +54,8 @@ class References:
         description: where they come from, for the model card.
         sources: element -> file of the calculation, for ``runs``.
         undetermined: for ``fitted``, the directions that the compositions leave open, in words.
+        n_fitted: for ``fitted``, the number of energies they were fitted to.
+        rank: for ``fitted``, the number of element energies that the compositions determine.
     """
 
     kind: Kind
@@ -63,6 +63,8 @@ class References:
     description: str
     sources: dict[str, str] = field(default_factory=dict)
     undetermined: tuple[str, ...] = ()
+    n_fitted: int = 0
+    rank: int = 0
 
     def formation_energy_per_atom(self, composition: Atoms | str | Amounts, energy: float) -> float:
         """Return the formation energy, eV/atom.
@@ -87,12 +89,12 @@ class References:
 
         Arguments and errors are those of :meth:`formation_energy_per_atom`.
         """
-        amounts = _amounts(composition)
+        amounts = element_amounts(composition)
         return (energy - self.reference_energy(amounts)) / sum(amounts.values())
 
     def total_energy(self, composition: Atoms | str | Amounts, value: float) -> float:
         """Return the total energy of the atoms, eV, from a ``value`` in eV/atom: the way back."""
-        amounts = _amounts(composition)
+        amounts = element_amounts(composition)
         return value * sum(amounts.values()) + self.reference_energy(amounts)
 
     def reference_energy(self, composition: Atoms | str | Amounts) -> float:
@@ -101,10 +103,10 @@ class References:
         Raises:
             ReferenceEnergyError: if an element has no reference.
         """
-        amounts = _amounts(composition)
+        amounts = element_amounts(composition)
         missing = sorted(amounts.keys() - self.energies.keys())
         if missing:
-            raise ReferenceEnergyError(_missing(missing))
+            raise ReferenceEnergyError(missing_elements(missing))
         return float(sum(amount * self.energies[element] for element, amount in amounts.items()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,6 +119,8 @@ class References:
             "description": self.description,
             "sources": dict(self.sources),
             "undetermined": list(self.undetermined),
+            "n_fitted": self.n_fitted,
+            "rank": self.rank,
         }
 
     @classmethod
@@ -133,10 +137,12 @@ class References:
             )
         return cls(
             kind=kind,
-            energies=_checked_energies(data["energies"], "the references"),
+            energies=checked_energies(data["energies"], "the references"),
             description=str(data.get("description", "")),
             sources=dict(data.get("sources", {})),
             undetermined=tuple(data.get("undetermined", ())),
+            n_fitted=int(data.get("n_fitted", 0)),
+            rank=int(data.get("rank", 0)),
         )
 
     @property  # the last of the class: the name hides the decorator
@@ -151,7 +157,8 @@ def references_from_runs(
     """Return the references from the calculations of the elements among the runs.
 
     For each element the run with the lowest energy per atom counts that is used, is a static calculation or a finished
-    relaxation, and was made with the settings of the others.
+    relaxation of a crystal (or of a molecule in a box, for elements that are gases), and was made with the settings of
+    the others.
 
     Args:
         runs: runs of :func:`~ase_matprop.finetune.read_vasp`.
@@ -167,21 +174,44 @@ def references_from_runs(
     runs.check_usable()
     runs.check_compatible(allow_mixed)
     settings, members = runs.settings_sets()[0]
-    lowest: dict[str, VaspRun] = {}
-    for run in elemental_runs(members):
-        (element,) = run.elements
-        if element not in lowest or run.energy_per_atom < lowest[element].energy_per_atom:
-            lowest[element] = run
+    lowest = lowest_of_elements(members)
     needed = sorted({e for run in members for e in run.elements} if elements is None else set(elements))
     missing = [element for element in needed if element not in lowest]
     if missing:
-        raise ReferenceEnergyError(_missing(missing))
+        raise ReferenceEnergyError(missing_elements(missing))
+    return _of_runs({element: lowest[element] for element in needed}, runs, settings.describe())
+
+
+def references_of_each(runs: VaspRuns) -> tuple[list[References], References]:
+    """Return the references of each used run, and those that stand for all of them on a model card.
+
+    Each run has the elements' runs that were made with its own settings, as far as there are any.  Where sets of
+    settings are mixed, those of the largest set that has any stand for all.
+
+    Raises:
+        ReferenceEnergyError: if no run of an element can be a reference of any run.
+    """
+    used, sets = runs.used, runs.settings_sets()
+    found = runs.references_of(used)
+    if not any(found):
+        raise ReferenceEnergyError(missing_elements(sorted({element for run in used for element in run.elements})))
+    settings, lowest = next((settings, lowest) for settings, members in sets if (lowest := lowest_of_elements(members)))
+    described = settings.describe()
+    if len(sets) > 1:
+        described += (
+            f". {len(sets)} sets of settings are mixed: each run has the references of its own settings, and these "
+            "are those of the largest set that has any"
+        )
+    return [_of_runs(each, runs, described) for each in found], _of_runs(lowest, runs, described)
+
+
+def _of_runs(lowest: Mapping[str, VaspRun], runs: VaspRuns, settings: str) -> References:
     energy = "energy(sigma->0)" if runs.energy == "sigma0" else "free energy"
     return References(
         kind="runs",
-        energies={element: lowest[element].energy_per_atom for element in needed},
-        description=f"{energy} of own VASP calculations of the elements: {settings.describe()}",
-        sources={element: lowest[element].path for element in needed},
+        energies={element: run.energy_per_atom for element, run in lowest.items()},
+        description=f"{energy} of own VASP calculations of the elements: {settings}",
+        sources={element: run.path for element, run in lowest.items()},
     )
 
 
@@ -202,11 +232,11 @@ def references_from_table(
     if isinstance(table, Mapping):
         values, name = dict(table), "the table of reference energies"
     else:
-        values, name = _read_table(Path(table)), str(table)
-    energies = _checked_energies(values, name)
+        values, name = read_table(Path(table)), str(table)
+    energies = checked_energies(values, name)
     missing = sorted(set(elements or ()) - energies.keys())
     if missing:
-        raise ReferenceEnergyError(_missing(missing, name))
+        raise ReferenceEnergyError(missing_elements(missing, name))
     return References(kind="table", energies=energies, description=f"reference energies of the elements from {name}")
 
 
@@ -226,7 +256,7 @@ def fitted_references(
     Raises:
         ReferenceEnergyError: if there is nothing to fit, or an energy is no number.
     """
-    amounts = [_amounts(composition) for composition in compositions]
+    amounts = [element_amounts(composition) for composition in compositions]
     values = np.asarray(energies, dtype=np.float64)
     if not amounts or values.shape != (len(amounts),):
         raise ReferenceEnergyError(f"a fit needs one energy per composition; got {len(amounts)} and {values.size}")
@@ -255,7 +285,22 @@ def fitted_references(
         description=f"least-squares fit to {len(amounts)} total energies (root mean square residual "
         f"{float(np.sqrt((residual**2).mean())):.4f} eV/atom, rank {rank} of {len(elements)}); not formation energies",
         undetermined=tuple(undetermined),
+        n_fitted=len(amounts),
+        rank=int(rank),
     )
+
+
+def are_determined(fitted: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return which compositions have a reference energy that a fit to other compositions determines, shape (n,).
+
+    Args:
+        fitted: atomic fractions that the fit is made to, shape (m, n_elements).
+        wanted: atomic fractions that are asked for, shape (n, n_elements).
+    """
+    _, sizes, rows = np.linalg.svd(fitted, full_matrices=False)
+    felt = rows[sizes > _RANK_TOLERANCE * sizes.max()]
+    beyond = wanted - (wanted @ felt.T) @ felt
+    return np.asarray(np.abs(beyond).max(axis=1) < _BEYOND)
 
 
 def _open_directions(fractions: np.ndarray, elements: Sequence[str], rank: int) -> list[str]:
@@ -278,93 +323,10 @@ def _open_directions(fractions: np.ndarray, elements: Sequence[str], rank: int) 
     return texts
 
 
-def _amounts(composition: Atoms | str | Amounts) -> dict[str, float]:
+def element_amounts(composition: Atoms | str | Amounts) -> dict[str, float]:
+    """Return the number of atoms of each element, by symbol."""
     if isinstance(composition, Atoms):
         return {str(element): float(count) for element, count in composition.symbols.formula.count().items()}
     if isinstance(composition, str):
         return {chemical_symbols[number]: amount for number, amount in parse_formula(composition).items()}
     return {str(element): float(amount) for element, amount in composition.items() if amount}
-
-
-def _checked_energies(values: Mapping[Any, Any], name: str) -> dict[str, float]:
-    energies: dict[str, float] = {}
-    for element, value in values.items():
-        if element not in atomic_numbers or element == "X":
-            raise ReferenceEnergyError(
-                f"{name} has an entry {element!r}, which is no element; write symbols such as 'Fe'"
-            )
-        try:
-            energies[element] = float(value)
-        except (TypeError, ValueError):
-            energies[element] = math.nan
-        if not math.isfinite(energies[element]):
-            raise ReferenceEnergyError(f"{name} has {value!r} as the energy of {element}; give a number in eV/atom")
-    if not energies:
-        raise ReferenceEnergyError(f"{name} is empty; give the energy of each element in eV/atom")
-    return energies
-
-
-def _read_table(path: Path) -> dict[Any, Any]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReferenceEnergyError(
-            f"the table of reference energies {path} cannot be read ({error}); check the path"
-        ) from None
-    try:
-        if path.suffix.lower() == ".csv":
-            return _from_csv(text, path)
-        data = json.loads(text) if path.suffix.lower() == ".json" else _from_yaml(text, path)
-    except ValueError as error:
-        if isinstance(error, ReferenceEnergyError):
-            raise
-        raise ReferenceEnergyError(
-            f"the table of reference energies {path} cannot be read ({error}); correct it"
-        ) from None
-    if isinstance(data, dict) and isinstance(data.get("energies"), dict):
-        data = data["energies"]  # what References.to_dict() wrote
-    if not isinstance(data, dict):
-        raise ReferenceEnergyError(f"the table of reference energies {path} must have entries 'element: energy'")
-    return data
-
-
-def _from_csv(text: str, path: Path) -> dict[str, str]:
-    rows = list(csv.DictReader(text.splitlines()))
-    columns = list(rows[0]) if rows else []
-    column = next((name for name in _ENERGY_COLUMNS if name in columns), None)
-    if "element" not in columns or column is None:
-        raise ReferenceEnergyError(
-            f"the table of reference energies {path} must have the columns 'element' and 'energy_per_atom' (eV/atom); "
-            f"it has {', '.join(map(str, columns)) or 'none'}"
-        )
-    result: dict[str, str] = {}
-    for row in rows:
-        element = (row["element"] or "").strip()
-        if element in result:
-            raise ReferenceEnergyError(f"the table of reference energies {path} has {element} twice; keep one")
-        result[element] = row[column]
-    return result
-
-
-def _from_yaml(text: str, path: Path) -> Any:
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        raise ReferenceEnergyError(f"the table of reference energies {path} must end in .csv, .json or .yaml")
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        return YAML(typ="safe", pure=True).load(text)  # YAML 1.2, in which No and Y are words, not truth values
-    except YAMLError as error:
-        raise ReferenceEnergyError(f"{path} is no YAML ({' '.join(str(error).split())}); correct it") from None
-
-
-def _missing(elements: Sequence[str], table: str | None = None) -> str:
-    names = ", ".join(elements)
-    if table is not None:
-        return f"{table} has no reference energy of {names}; add it"
-    return (
-        f"no reference energy of {names}. Three remedies: calculate the element{'s' if len(elements) > 1 else ''} with "
-        "the same settings and put the runs into the folder; give a table of reference energies "
-        "(references_from_table); or fit references to the compounds (fitted_references), whose result is no formation "
-        "energy"
-    )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ase_matprop.compositions.formulas import parse_formula
 from ase_matprop.finetune.evaluation import CHEMICAL_ACCURACY, SCRATCH, SHIFTED, SOURCE, TUNED, Errors
 from ase_matprop.finetune.schemes import Scheme
+from ase_matprop.finetune.writing import write_text
 from ase_matprop.models.card import ModelCard
 from ase_matprop.training import figures
 
@@ -25,6 +26,7 @@ HTML_FILE, JSON_FILE = "report.html", "report.json"
 
 _FEW_ROWS = 30  # held-out rows
 _FEW_GROUPS = 5  # compositions, for a bootstrap over them
+_FEW_PER_REFERENCE = 5  # rows for each reference energy that is fitted
 _RESAMPLED = 10_000
 _LARGEST = 15
 _SHOWN_ROWS = 200  # rejected rows in the page; the JSON has all
@@ -119,7 +121,7 @@ def write(folder: Path, content: Content) -> list[str]:
     interval = change_of_error(content)
     warnings = cautions(content, interval)
     values = _json(content, interval, warnings)
-    _replace(folder / JSON_FILE, json.dumps(values, indent=1, allow_nan=False) + "\n")
+    write_text(folder / JSON_FILE, json.dumps(values, indent=1, allow_nan=False) + "\n")
     page = _TEMPLATES.get_template("report.html").render(
         content=content,
         verdict=verdict(content),
@@ -134,7 +136,7 @@ def write(folder: Path, content: Content) -> list[str]:
         tuned=TUNED,
         chemical_accuracy=CHEMICAL_ACCURACY,
     )
-    _replace(folder / HTML_FILE, page)
+    write_text(folder / HTML_FILE, page)
     return warnings
 
 
@@ -192,11 +194,7 @@ def cautions(content: Content, interval: Interval) -> list[str]:
             f"Only {new.n} rows were held out: another choice of them may give another verdict. Measure with more "
             "rows, or with cross-validation (folds)."
         )
-    if content.card.training_set.split["method"].startswith("random by row"):
-        found.append(
-            "There are too few compositions to divide the rows by them: structures that are nearly the same, such as "
-            "frames of one run, may be on both sides, and the errors are those of such structures."
-        )
+    found += _cautions_of_division(content)
     if interval.includes_zero:
         found.append(
             f"The change of the mean absolute error is {interval.change:+.4f} {unit} with a 95% interval from "
@@ -212,6 +210,35 @@ def cautions(content: Content, interval: Interval) -> list[str]:
         found.append(
             f"The same network trained on these rows from random weights is as good ({errors[SCRATCH].mae:.4f} {unit})"
             f": what {source} knew does not help here."
+        )
+    return found
+
+
+def _cautions_of_division(content: Content) -> list[str]:
+    """Return what the way in which the rows were divided, and references were fitted, means for the errors."""
+    found = []
+    method = content.card.training_set.split["method"]
+    few = "There are too few compositions to divide the rows by them: "
+    if method.startswith("random by row"):
+        found.append(
+            f"{few}structures that are nearly the same, such as frames of one run, may be on both sides, and the "
+            "errors are those of such structures."
+        )
+    elif not method.startswith("random by reduced formula"):
+        whole = "whole runs" if method.startswith("random by run") else "structures"
+        caution = (
+            f"{few}{whole} were held out, and others of the same composition were learnt from. The errors are those of "
+            "further structures of these compositions; for another composition they say nothing."
+        )
+        if "near duplicates" not in method:
+            caution += " Nearly the same structures may be on both sides: there are too few others."
+        found.append(caution)
+    references = content.references or {}
+    n_fitted, rank = references.get("n_fitted", 0), references.get("rank", 0)
+    if references.get("kind") == "fitted" and 0 < n_fitted < _FEW_PER_REFERENCE * rank:
+        found.append(
+            f"{rank} reference energies were fitted to {n_fitted} rows: the fit takes much of what there is to learn "
+            "out of these, and the held-out rows have the error of the fit besides. Calculated references have none."
         )
     return found
 
@@ -325,9 +352,3 @@ def _png(draw: Callable[[io.BytesIO], None]) -> str:
     file = io.BytesIO()
     draw(file)
     return base64.b64encode(file.getvalue()).decode("ascii")
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,21 @@ import pandas as pd
 
 from ase_matprop.finetune import report
 from ase_matprop.finetune.adapt import Adapted, adapt, moved
-from ase_matprop.finetune.data import Progress, ReferencesLike, read_data
+from ase_matprop.finetune.data import Progress, read_data
+from ase_matprop.finetune.division import Part, divisions, part_of, sha256_of, undivided
 from ase_matprop.finetune.evaluation import SCRATCH, SHIFTED, SOURCE, TUNED, Errors, measure
-from ase_matprop.finetune.prepared import divisions, prepare, through_database, undivided
+from ase_matprop.finetune.prepared import prepare, through_database
 from ase_matprop.finetune.result_card import joined_reach, make_card
 from ase_matprop.finetune.schemes import get_scheme
-from ase_matprop.finetune.starting import claim, load_source, training_settings
+from ase_matprop.finetune.starting import check_name, claim, load_source, training_settings
+from ase_matprop.finetune.targets import ReferencesLike
+from ase_matprop.finetune.writing import write_text
 from ase_matprop.models import artefact
 from ase_matprop.models.atomistic import AtomisticPredictor
 from ase_matprop.models.card import ModelCard
 from ase_matprop.properties import get_property
 from ase_matprop.training.loop import HISTORY
 from ase_matprop.training.metrics import summarize
-from ase_matprop.training.splits import Split
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +93,9 @@ def finetune(
 ) -> FinetuneResult:
     """Adapt a model to a laboratory's own calculations, and measure on held-out rows whether that helped.
 
-    Rows are divided by reduced formula, so that frames of one run and polymorphs never sit on both sides.  The folder
-    ``output`` becomes a model folder that every interface takes: ``MatProp("my_oxides")``.
+    Rows are divided by reduced formula, so that frames of one run and polymorphs never sit on both sides.  With fewer
+    than five formulas whole runs are held out, together with near duplicates, or as a last resort single rows; the
+    report says so.  The folder ``output`` becomes a model folder that every interface takes: ``MatProp("my_oxides")``.
 
     Args:
         model: name or folder of the model to start from.
@@ -125,6 +128,8 @@ def finetune(
         FinetuneError: if model, data and settings do not go together, or ``output`` is in use.
         MatPropError: for data that cannot be read, missing references, runs with different settings.
     """
+    folder = Path(output)
+    check_name(folder)
     predictor, source = load_source(model)
     chosen = get_scheme(scheme, source.card)
     lab = read_data(
@@ -150,33 +155,37 @@ def finetune(
         )
         for kind in (TUNED, SCRATCH)
     }
-    folder = Path(output)
+    splits = divisions(prepared, test=test, validation=validation, folds=folds, seed=seed)
+    parts = [part_of(prepared, split) for split in splits]
     identity = {
         "model": source.card.name,
         "weights": source.card.weights.sha256,
         "scheme": chosen.name,
         "property": lab.property,
-        "rows": len(prepared),
+        "forces": forces,
         "folds": folds,
         "shares": [test, validation],
         "seed": seed,
         "training": {kind: section.model_dump(mode="json") for kind, section in settings.items()},
-        "targets": [round(float(value), 9) for value in prepared.targets],
+        "n_rows": len(prepared),
+        "sha256": sha256_of(prepared, splits),
     }
     claim(folder, identity, file=SETTINGS_FILE, what="fine-tuning", resume=resume)
-    parts = divisions(prepared, test=test, validation=validation, folds=folds, seed=seed)
     if isinstance(predictor, AtomisticPredictor):
-        prepared = through_database(prepared, lab, predictor.cutoff, parts[0], folder / DATABASE_FILE)
-    splits = [json.loads(part.to_json(prepared.table.ids)) for part in parts]
-    (folder / SPLIT_FILE).write_text(json.dumps(splits, indent=0) + "\n", encoding="utf-8")
-    same = lab.property == source.card.property
+        graphs = through_database(prepared, lab, predictor.cutoff, splits[0], folder / DATABASE_FILE)
+        prepared = prepared.with_features(graphs)
+        parts = [replace(part, rows=part.rows.with_features(graphs)) for part in parts]
+    named = [json.loads(part.split.to_json(prepared.table.ids)) for part in parts]
+    write_text(folder / SPLIT_FILE, json.dumps(named, indent=0) + "\n")
+    # energies above references of their own are another property for each fit
+    same = lab.property == source.card.property and not lab.fit_references
 
-    def run(part: Split, kind: str, name: str) -> Adapted:
+    def run(part: Part, kind: str, name: str) -> Adapted:
         return adapt(
             source,
-            prepared,
-            part.train,
-            part.validation,
+            part.rows,
+            part.split.train,
+            part.split.validation,
             chosen if kind == TUNED else None,
             settings[kind],
             seed=seed,
@@ -189,38 +198,39 @@ def finetune(
     kinds = [TUNED, SCRATCH] if from_scratch else [TUNED]
     made = {kind: [run(part, kind, str(number)) for number, part in enumerate(parts)] for kind in kinds}
     models = {SOURCE: [source] * len(parts)} if same else {}
-    models[SHIFTED] = [moved(source, prepared, part.train) for part in parts]
+    models[SHIFTED] = [moved(source, part.rows, part.split.train) for part in parts]
     models |= {kind: [result.artefact for result in results] for kind, results in made.items()}
-    errors, table = measure(models, prepared, parts, get_property(lab.property))
-    table.to_csv(folder / PREDICTIONS_FILE, index=False)
+    errors, table = measure(models, parts, get_property(lab.property))
+    write_text(folder / PREDICTIONS_FILE, table.to_csv(index=False, lineterminator="\n"))
+    rejected = {name: reason for each in parts for name, reason in each.rows.rejected.items()}
     final, part = made[TUNED][0], parts[0]
     if folds is not None:  # the model that is saved learns from all rows
-        part = undivided(prepared, validation=validation, seed=seed)
+        part = part_of(prepared, undivided(prepared, validation=validation, seed=seed))
         final = run(part, TUNED, "all")
     before = errors.get(SOURCE, errors[SHIFTED])
     improved = errors[TUNED].score < before.score
-    split = {
+    division = {
         "method": f"random by {prepared.grouping}" + (f", {folds}-fold cross-validation" if folds else ""),
         "seed": seed,
         "test": test if folds is None else 1.0 / folds,
         "validation": validation,
-    }
+    } | ({"folds": folds} if folds else {})
     card = make_card(
         folder.resolve().name,
         source,
         final,
-        prepared,
         lab,
         part,
         scheme=chosen,
         settings=settings[TUNED],
-        split=split,
+        division=division,
+        rejected=rejected,
         test=summarize(table[TUNED].to_numpy(), table["reference"].to_numpy()),
     )
     saved = improved or force
     if saved:
         parts_of_model = (final.artefact.network, final.artefact.scaler, final.artefact.target)
-        card = artefact.save(folder, card, *parts_of_model, joined_reach(source, prepared, part.train))
+        card = artefact.save(folder, card, *parts_of_model, joined_reach(source, part.rows, part.split.train))
     cautions = report.write(
         folder,
         report.Content(
@@ -229,11 +239,11 @@ def finetune(
             scheme=chosen,
             errors=errors,
             predictions=table,
-            rejected=prepared.rejected,
+            rejected=rejected,
             improved=improved,
             saved=saved,
             settings={kind: settings[kind].model_dump(mode="json") for kind in kinds},
-            references=None if lab.references is None else lab.references.to_dict(),
+            references=None if part.rows.references is None else part.rows.references.to_dict(),
             histories={kind: folder / _WORK / f"{kind.replace(' ', '_')}_0" / "member_0" / HISTORY for kind in kinds},
         ),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from ase_matprop.errors import FinetuneError, MatPropError
-from ase_matprop.finetune.vasp import VaspRuns
+from ase_matprop.finetune.vasp import VaspRun, VaspRuns
 from ase_matprop.training.readers import TABLE_ENDINGS, XYZ_ENDINGS, read_extxyz
 
 if TYPE_CHECKING:
@@ -31,12 +31,13 @@ class Row:
     """One row as it was found.
 
     Attributes:
-        name: where it came from.
+        name: where it came from; no two rows have the same.
         item: ASE ``Atoms``, or what stands in the column of structures or formulas.
         values: the numbers and texts that stand with it.
         energy: of the cell in eV, extrapolated to zero smearing where the calculation says so.
         free_energy: of the cell in eV, where the calculation gave it besides.
         forces: on the atoms in eV/Angstrom, shape (N, 3).
+        run: the VASP run that it is a frame of.
     """
 
     name: str
@@ -45,14 +46,26 @@ class Row:
     energy: float | None = None
     free_energy: float | None = None
     forces: Floats | None = None
+    run: VaspRun | None = None
 
 
 def is_vasp(data: Any) -> bool:
-    """Whether ``data`` are paths, none of which names another kind of file."""
+    """Whether ``data`` are paths, none of which names another kind of file.
+
+    Raises:
+        FinetuneError: if some do and some do not.
+    """
     items = [data] if isinstance(data, (str, os.PathLike)) else data
     if not isinstance(items, (list, tuple)) or not items or not all(isinstance(i, (str, os.PathLike)) for i in items):
         return False
-    return not any(_kind(Path(item)) for item in items)
+    others = [item for item in items if _kind(Path(item))]
+    if others and len(others) < len(items):
+        vasp = next(item for item in items if not _kind(Path(item)))
+        raise FinetuneError(
+            f"VASP runs ({vasp}) and other files ({others[0]}) cannot be read together; give one kind, or make one "
+            "list of Atoms of both (read_vasp(...).frames has those of the runs)"
+        )
+    return not others
 
 
 def _kind(path: Path) -> str | None:
@@ -67,6 +80,11 @@ def _kind(path: Path) -> str | None:
 
 def rows_of(data: Any) -> tuple[list[Row], str]:
     """Return the rows of what is no VASP run, and what it is."""
+    rows, source = _found(data)
+    return _with_unique_names(rows), source
+
+
+def _found(data: Any) -> tuple[list[Row], str]:
     if isinstance(data, (str, os.PathLike)):
         return _of_file(Path(data))
     if hasattr(data, "columns") and hasattr(data, "iterrows"):
@@ -116,7 +134,21 @@ def _of_database(path: Path) -> Iterator[Row]:
 
 def rows_of_runs(runs: VaspRuns) -> list[Row]:
     """Return a row for each frame of the runs that can be used."""
-    return [_of_atoms(frame, frame.info["name"], {}) for frame in runs.frames]
+    rows = [replace(_of_atoms(frame, run.path, {}), run=run) for run in runs.used for frame in run.frames]
+    return _with_unique_names([replace(row, name=row.item.info.get("name", row.name)) for row in rows])
+
+
+def _with_unique_names(rows: list[Row]) -> list[Row]:
+    """Return the rows with a number added to the name of each whose name another row has before it."""
+    taken: set[str] = set()
+    found = []
+    for index, row in enumerate(rows):
+        name = row.name
+        while name in taken:
+            name = f"{name} ({index})"
+        taken.add(name)
+        found.append(replace(row, name=name))
+    return found
 
 
 def _of_atoms(atoms: Atoms, name: str, values: Mapping[str, Any] | None = None) -> Row:

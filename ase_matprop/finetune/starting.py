@@ -11,11 +11,12 @@ from pydantic import ValidationError
 
 from ase_matprop.errors import FinetuneError
 from ase_matprop.finetune.schemes import default_training
+from ase_matprop.finetune.writing import write_text
 from ase_matprop.models import artefact
 from ase_matprop.models.artefact import Artefact
 from ase_matprop.models.card import ModelCard, describe_validation
 from ase_matprop.models.predictor import Predictor, load_model
-from ase_matprop.models.registry import find_model
+from ase_matprop.models.registry import find_model, list_models
 from ase_matprop.training.recipe import TrainingSection
 
 
@@ -98,5 +99,20 @@ def claim(folder: Path, identity: dict[str, Any], *, file: str, what: str, resum
                 f"{folder} holds something else than this {what}, or it was made of other data or settings; choose "
                 "another output"
             )
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    stored.write_text(content, encoding="utf-8")
+    write_text(stored, content)
+
+
+def check_name(folder: Path) -> None:
+    """Make sure that a model can be called by the name of its folder.
+
+    Raises:
+        FinetuneError: if a shipped model has it: ``MatProp(name)`` would be that one.
+    """
+    name = folder.resolve().name
+    if name in list_models():
+        raise FinetuneError(
+            f"the output {folder} has the name of a shipped model, and {name!r} would go on to mean that one; choose "
+            f"another name, such as my-{name}"
+        )

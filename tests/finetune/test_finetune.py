@@ -21,8 +21,9 @@ from ase_matprop.errors import FinetuneError, MatPropError, UnknownNameError
 from ase_matprop.finetune import finetune
 from ase_matprop.finetune.adapt import adapt
 from ase_matprop.finetune.data import read_data
+from ase_matprop.finetune.division import divide
 from ase_matprop.finetune.evaluation import CHEMICAL_ACCURACY, SCRATCH, SHIFTED, SOURCE, TUNED, Errors
-from ase_matprop.finetune.prepared import divide, divisions, prepare
+from ase_matprop.finetune.prepared import prepare
 from ase_matprop.finetune.schemes import get_scheme
 from ase_matprop.finetune.starting import load_source, training_settings
 from ase_matprop.models.card import ModelCard
@@ -132,24 +133,11 @@ def test_other_property_than_the_source(metal_schnet: Path, calculated: list[Ato
     assert np.isfinite(atoms.get_potential_energy())
 
 
-def test_groups_are_never_divided(metal_schnet: Path, labelled: list[Atoms]) -> None:
-    prepared = prepare(read_data(labelled), load_model(metal_schnet))
-    assert prepared.grouping == "reduced formula"
-    for parts in (
-        divisions(prepared, test=0.2, validation=0.1, folds=None, seed=3),
-        divisions(prepared, test=0.2, validation=0.1, folds=4, seed=3),
-    ):
-        for part in parts:
-            groups = [set(prepared.groups[rows]) for rows in (part.train, part.validation, part.test)]
-            assert all(groups) and not groups[0] & groups[1] and not groups[2] & (groups[0] | groups[1])
-            assert len(part.train) + len(part.validation) + len(part.test) == 30
-    assert sorted(np.concatenate([part.test for part in parts])) == list(range(30))
-
-
 def test_frames_of_one_composition_are_divided_by_run(metal_schnet: Path) -> None:
     frames = alloys(18, elements=("Cu", "Au"), label=KEY)
     for index, frame in enumerate(frames):
         frame.symbols = "Cu3Au"
+        frame.set_cell(3.4 * 1.07 ** (index // 3) * np.eye(3), scale_atoms=True)
         frame.info["run"] = f"run {index // 3}"
     prepared = prepare(read_data(frames), load_model(metal_schnet))
     assert prepared.grouping.startswith("run") and len(np.unique(prepared.groups)) == 6
@@ -246,7 +234,8 @@ def test_folds(small_model: Path, tmp_path: Path) -> None:
     )
     card = result.card
     assert card.training_set.rows["train"] + card.training_set.rows["validation"] == 24
-    assert "3-fold" in card.training_set.split["method"]
+    assert "3-fold" in card.training_set.split["method"] and card.training_set.split["folds"] == 3
+    assert "in the first part of the cross-validation" in (tmp_path / "out" / "report.html").read_text()
     assert len(json.loads((tmp_path / "out" / "split.json").read_text())) == 3
     with pytest.raises(FinetuneError, match="folds must be between 2 and"):
         finetune(small_model, oxides(), output=tmp_path / "more", folds=300, **FEW)

@@ -17,8 +17,9 @@ from ase_matprop.finetune import finetune, learning_curve
 from ase_matprop.finetune.curve_summary import KEYS, MEASURED, outlook, summarize
 from ase_matprop.finetune.curves import choose
 from ase_matprop.finetune.data import read_data
+from ase_matprop.finetune.division import divide
 from ase_matprop.finetune.evaluation import SHIFTED, SOURCE
-from ase_matprop.finetune.prepared import divide, prepare
+from ase_matprop.finetune.prepared import prepare
 
 
 def test_table_and_files(metal_schnet: Path, labelled: list[Atoms], tmp_path: Path) -> None:
@@ -194,3 +195,11 @@ def test_outlook_of_little() -> None:
     assert "no reason to expect that more rows" in said(table({25: [0.4], 50: [0.5]}))
     assert "NOT below that of the source" in said(table({25: [0.4], 50: [0.3]}, source=0.1))
     assert "training its weights brought nothing" in said(table({25: [0.4], 50: [0.3]}, shifted=0.2))
+
+
+def test_outlook_says_that_the_best_was_chosen() -> None:
+    one = table({25: [0.4], 50: [0.3]})
+    assert "It was chosen out of" not in said(one)
+    other = one.assign(scheme=one["scheme"].replace("TL1", "TL3"), mae=one["mae"] + 0.1)
+    both = pd.concat([one, other[other["scheme"] == "TL3"]], ignore_index=True)
+    assert "It was chosen out of 2 by this same error on the held-out rows" in said(both)

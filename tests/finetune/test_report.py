@@ -186,6 +186,42 @@ def test_rows_divided_one_by_one(content: Content) -> None:
     assert any("frames of one run, may be on both sides" in c for c in cautions(single, change_of_error(single)))
 
 
+@pytest.mark.parametrize(
+    ("method", "words", "near"),
+    [
+        ("random by run with its near duplicates, since ...", "whole runs were held out", False),
+        ("random by structure with its near duplicates, since ...", "structures were held out", False),
+        ("random by run, since ...", "whole runs were held out", True),
+    ],
+)
+def test_rows_divided_by_run(content: Content, method: str, words: str, near: bool) -> None:
+    training_set = content.card.training_set.model_copy(update={"split": {"method": method}})
+    by_run = dataclasses.replace(content, card=content.card.model_copy(update={"training_set": training_set}))
+    (caution,) = cautions(by_run, change_of_error(by_run))
+    assert words in caution and "for another composition they say nothing" in caution
+    assert ("Nearly the same structures may be on both sides" in caution) == near
+
+
+def test_few_rows_to_each_fitted_reference(content: Content) -> None:
+    for n_fitted, expected in ((12, True), (50, False)):
+        references = {"kind": "fitted", "n_fitted": n_fitted, "rank": 4, "energies": {}}
+        of_fit = dataclasses.replace(content, references=references)
+        found = cautions(of_fit, change_of_error(of_fit))
+        assert any("4 reference energies were fitted to 12 rows" in caution for caution in found) == expected
+
+
+def test_parts_of_a_cross_validation_are_told(content: Content, tmp_path: Path) -> None:
+    history = tmp_path / "history.csv"
+    history.write_text("epoch,learning_rate,train_mae,validation_mae\n0,0.1,0.5,0.6\n")
+    for folds in (None, 4):
+        split = {"method": "random by reduced formula"} | ({"folds": folds} if folds else {})
+        training_set = content.card.training_set.model_copy(update={"split": split})
+        card = content.card.model_copy(update={"training_set": training_set})
+        write(tmp_path, dataclasses.replace(content, card=card, histories={TUNED: history}))
+        page = (tmp_path / HTML_FILE).read_text()
+        assert ("in the first part of the cross-validation" in page) == bool(folds)
+
+
 def test_property_that_is_no_energy(content: Content, tmp_path: Path) -> None:
     errors = {
         name: dataclasses.replace(each, within_chemical_accuracy_per_atom=None, within_chemical_accuracy_per_cell=None)

@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase_matprop.errors import CalculationError, MatPropError, unknown_name
 from ase_matprop.finetune.vasp.files import RunFiles, find_runs, is_outcar
 from ase_matprop.finetune.vasp.output import VaspOutput
-from ase_matprop.finetune.vasp.runs import VaspRun, VaspRuns
+from ase_matprop.finetune.vasp.runs import GASES, VaspRun, VaspRuns
 from ase_matprop.finetune.vasp.selection import select
 from ase_matprop.finetune.vasp.similar import mark_similar
 
@@ -47,7 +47,7 @@ def read_vasp(
         energy: ``"sigma0"`` for energy(sigma->0), which formation energies are made of, ``"free"`` for the free energy,
             which forces are the derivative of.  Default: the free energy if ``forces``, else energy(sigma->0).
         forces: whether forces will be trained on: steps without them are dropped.
-        allow_mixed: whether runs with different functional, ENCUT, U or POTCAR may come together.
+        allow_mixed: whether runs with different functional, ENCUT, LASPH, U or POTCAR may come together.
         check: whether mixing is looked at here; ``False`` to see what a folder holds.
         n_jobs: processes that read files; -1 for one per core.
         progress: called with the number of runs that are done and that of all.
@@ -165,6 +165,7 @@ def _judge(output: VaspOutput, path: Path, *, steps: str, energy: str, forces: b
         n_dropped=chosen.n_dropped,
         magnetization=output.magnetization,
         moments=output.moments,
+        is_image=output.tags.images > 0,
     )
     if some is not None:
         run.formula, run.n_atoms = reduced_formula(some), len(some)
@@ -174,12 +175,9 @@ def _judge(output: VaspOutput, path: Path, *, steps: str, energy: str, forces: b
     run.frames = [_frame(output, index, run, energy) for index in chosen.indices]
     run.main = chosen.indices.index(chosen.main)
     run.energy = float(run.atoms.calc.results["energy"])
-    surroundings = _surroundings(run.atoms)
-    if surroundings:
-        run.is_isolated_atom = run.n_atoms == 1 and surroundings.startswith("a molecule")
-        run.notes.append(
-            "a single atom in a box: no reference of its element" if run.is_isolated_atom else surroundings
-        )
+    run.vacuum = _vacuum_axes(run.atoms)
+    if run.vacuum:
+        run.notes.append(_surroundings(run))
     return run
 
 
@@ -213,18 +211,33 @@ def reduced_formula(atoms: Atoms) -> str:
     return str(Composition(dict(atoms.symbols.formula.count())).reduced_formula)
 
 
-def _surroundings(atoms: Atoms) -> str | None:
-    """Return what a structure with vacuum in its cell is, or None for one without."""
+def _vacuum_axes(atoms: Atoms) -> str:
+    """Return the axes of the cell along which there is vacuum, such as ``c`` for a slab; empty for a crystal."""
     heights = 1.0 / np.linalg.norm(atoms.cell.reciprocal().array, axis=1)
-    axes = []
+    axes = ""
     for axis in range(3):
         places = np.sort(atoms.get_scaled_positions()[:, axis])
         gaps = np.diff(np.append(places, places[0] + 1.0))
         if gaps.max() * heights[axis] > _VACUUM:
-            axes.append("abc"[axis])
-    if len(axes) == 3:
-        return "a molecule in a box: good as the reference of an element, but nothing that a network of crystals knows"
-    return f"vacuum along {' and '.join(axes)}: a slab or wire, no bulk crystal" if axes else None
+            axes += "abc"[axis]
+    return axes
+
+
+def _surroundings(run: VaspRun) -> str:
+    """Return what a structure with vacuum in its cell is, and for an element whether it is a reference."""
+    if run.is_isolated_atom:
+        what = "a single atom in a box"
+    elif len(run.vacuum) == 3:
+        what = "a molecule in a box" if len(run.elements) > 1 or run.elements <= GASES else "a cluster in a box"
+    else:
+        what = f"vacuum along {' and '.join(run.vacuum)}"
+    if len(run.elements) > 1:
+        return f"{what}: nothing that a network of crystals knows"
+    (element,) = run.elements
+    if run.is_reference:
+        return f"{what}: good as the reference of {element}, but nothing that a network of crystals knows"
+    remedy = "calculate the molecule" if element in GASES else "calculate the crystal"
+    return f"{what}: no reference of its element; {remedy} for formation energies"
 
 
 def _one_line(error: Exception) -> str:

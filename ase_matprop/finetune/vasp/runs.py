@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SHOWN_SETS = 6
+#: elements whose reference state is a gas of molecules, so that a molecule in a box stands for it
+GASES = frozenset({"H", "N", "O", "F", "Cl"})
 
 
 @dataclass
@@ -40,7 +42,9 @@ class VaspRun:
         frames: the ionic steps that are used, with a calculator that has their results.
         main: the place among ``frames`` of the one that ``energy`` belongs to.
         is_final: whether the energy is that of a static calculation or of the end of a relaxation.
-        is_isolated_atom: whether it is a single atom with vacuum around it, which is the reference state of nothing.
+        vacuum: axes of the cell along which there is vacuum, such as ``c`` for a slab and ``abc`` for a molecule in a
+            box; empty for a crystal.
+        is_image: whether it is an image of a nudged elastic band, whose forces include those of the springs.
         magnetization: total magnetic moment at the end, Bohr magnetons; NaN if there is no OUTCAR.
         moments: magnetic moments of the atoms at the end, or None.
     """
@@ -59,7 +63,8 @@ class VaspRun:
     frames: list[Atoms] = field(default_factory=list)
     main: int = -1
     is_final: bool = False
-    is_isolated_atom: bool = False
+    vacuum: str = ""
+    is_image: bool = False
     magnetization: float = math.nan
     moments: NDArray[np.float64] | None = None
 
@@ -82,6 +87,22 @@ class VaspRun:
     def elements(self) -> frozenset[str]:
         """Symbols of the elements."""
         return self.settings.elements if self.settings is not None else frozenset()
+
+    @property
+    def is_isolated_atom(self) -> bool:
+        """Whether it is a single atom with vacuum around it, which is the reference state of nothing."""
+        return self.n_atoms == 1 and self.vacuum == "abc"
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it can be the reference of an element.
+
+        A used, finished run of one element: a crystal, or for hydrogen, nitrogen, oxygen, fluorine and chlorine a
+        molecule in a box.  Slabs, wires, clusters and single atoms have energies above that of the reference state.
+        """
+        if not (self.is_used and self.is_final and len(self.elements) == 1):
+            return False
+        return not self.vacuum or (self.n_atoms > 1 and self.elements <= GASES)
 
     def reject(self, reason: str) -> None:
         """Take the run out of use."""
@@ -180,8 +201,8 @@ class VaspRuns(Sequence[VaspRun]):
             allow_mixed: whether the user says that mixing is meant.
 
         Raises:
-            IncompatibleRunsError: if functional, ENCUT, or U or POTCAR of an element differ; the message lists the
-                sets.
+            IncompatibleRunsError: if functional, ENCUT, LASPH, or U or POTCAR of an element differ; the message lists
+                the sets.
         """
         sets = self.settings_sets()
         if len(sets) > 1 and not allow_mixed:
@@ -196,18 +217,44 @@ class VaspRuns(Sequence[VaspRun]):
         The energy of an element is the lowest per atom of its runs that are used, final and made with settings that go
         with those of the run in question.  NaN where one is missing.
         """
-        elemental = elemental_runs(self.used)
-        return np.array([_formation_energy(run, elemental) for run in self.runs], dtype=np.float64)
+        energies = np.full(len(self.runs), np.nan)
+        used = [index for index, run in enumerate(self.runs) if run.is_used]
+        for index, levels in zip(used, self.references_of([self.runs[i] for i in used]), strict=True):
+            run = self.runs[index]
+            symbols = run.atoms.get_chemical_symbols()
+            missing = run.elements - levels.keys()
+            if not missing:
+                energies[index] = (run.energy - sum(levels[s].energy_per_atom for s in symbols)) / len(symbols)
+        return energies
 
     def missing_elements(self) -> list[str]:
         """Return the elements that stand in the way of a formation energy.
 
         Of each there is a used run without an elemental run that goes with it.
         """
-        elemental = elemental_runs(self.used)
+        used = self.used
         return sorted(
-            {element for run in self.used for element in run.elements - _references_of(run, elemental).keys()}
+            {e for run, known in zip(used, self.references_of(used), strict=True) for e in run.elements - known.keys()}
         )
+
+    def references_of(self, runs: Sequence[VaspRun]) -> list[dict[str, VaspRun]]:
+        """Return for each of some used runs the references of its elements, as far as there are any.
+
+        That is the run of the element with the lowest energy per atom, among those whose settings go with those of the
+        run in question: where sets of runs are mixed, each has references of its own.
+        """
+        elemental = [run for run in self.runs if run.is_reference]
+        found = []
+        for run in runs:
+            assert run.settings is not None
+            own = SettingsSet.of(run.settings)
+            fitting = [
+                other
+                for other in elemental
+                if other.elements <= run.elements and other.settings and not own.differences(other.settings)
+            ]
+            found.append(lowest_of_elements(fitting))
+        return found
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per run; docs/vasp.md lists the columns.  Energies in eV/atom, NaN where there is none."""
@@ -267,30 +314,15 @@ def describe_sets(sets: Sequence[tuple[SettingsSet, Sequence[VaspRun]]]) -> str:
     return f"the runs do not go together, they differ in {', '.join(sorted(different))} ({sets_in_words})"
 
 
-def elemental_runs(runs: Sequence[VaspRun]) -> list[VaspRun]:
-    """Return the runs that can be the reference of an element: used, final, and not of a single atom in a box."""
-    return [run for run in runs if run.is_used and len(run.elements) == 1 and run.is_final and not run.is_isolated_atom]
-
-
-def _references_of(run: VaspRun, elemental: Sequence[VaspRun]) -> dict[str, float]:
-    """Return the lowest energy per atom, eV, of each element of a run among elemental runs that go with it."""
-    assert run.settings is not None
-    own = SettingsSet.of(run.settings)
-    lowest: dict[str, float] = {}
-    for reference in elemental:
-        (element,) = reference.elements
-        assert reference.settings is not None
-        if element in run.elements and not own.differences(reference.settings):
-            lowest[element] = min(reference.energy_per_atom, lowest.get(element, math.inf))
+def lowest_of_elements(runs: Sequence[VaspRun]) -> dict[str, VaspRun]:
+    """Return for each element the run with the lowest energy per atom among those that can be its reference."""
+    lowest: dict[str, VaspRun] = {}
+    for run in runs:
+        if run.is_reference:
+            (element,) = run.elements
+            if element not in lowest or run.energy_per_atom < lowest[element].energy_per_atom:
+                lowest[element] = run
     return lowest
-
-
-def _formation_energy(run: VaspRun, elemental: Sequence[VaspRun]) -> float:
-    if not run.is_used:
-        return math.nan
-    lowest = _references_of(run, elemental)
-    symbols = run.atoms.get_chemical_symbols()
-    return (run.energy - sum(lowest.get(symbol, math.nan) for symbol in symbols)) / len(symbols)
 
 
 def _joined(values: dict[str, float]) -> str:

@@ -15,6 +15,8 @@ _NO_TOTAL_ENERGY = {
     "GW0R", "SPGW", "ACFDT", "ACFDTR", "ACFDTRK", "RPA", "RPAR", "RPARK", "CRPA", "CRPAR", "2E4W", "2E4WA", "G3W2",
     "FCIDUMP", "NONE", "NOTHING", "EIGENVAL", "SUBROT",
 }  # fmt: skip
+#: why an image of a nudged elastic band is not used where forces are learnt
+SPRING_FORCES = "is an image of a nudged elastic band, whose forces include those of the springs; use forces=False"
 #: a relaxation that ended before NSW steps with forces this many times EDIFFG was stopped from outside
 _FAR_FROM_MINIMUM = 3.0
 
@@ -76,7 +78,7 @@ def select(output: VaspOutput, *, steps: str, energy: str, forces: bool) -> Sele
     else:
         result.reason = f"all ionic steps are unusable, the last {problems[last]}{_remedy(output, last, good)}"
     if result.reason is None:
-        result.notes += _notes(output, problems, relaxed=relaxed, steps=steps)
+        result.notes += _notes(output, problems, relaxed=relaxed)
         result.is_final &= calculation in ("static", "relaxation", "displacements", "response") and not tags.images
     return result
 
@@ -148,7 +150,7 @@ def _refusal(output: VaspOutput, *, forces: bool) -> str | None:
             "neutral cells"
         )
     elif forces and tags.images:
-        reason = "is an image of a nudged elastic band, whose forces include those of the springs; use forces=False"
+        reason = SPRING_FORCES
     return reason
 
 
@@ -164,7 +166,7 @@ def _remedy(output: VaspOutput, index: int, good: list[int]) -> str:
     return text
 
 
-def _notes(output: VaspOutput, problems: list[str | None], *, relaxed: bool, steps: str) -> list[str]:
+def _notes(output: VaspOutput, problems: list[str | None], *, relaxed: bool) -> list[str]:
     tags, notes = output.tags, []
     bad = [(index, problem) for index, problem in enumerate(problems) if problem is not None]
     if bad:
@@ -181,6 +183,6 @@ def _notes(output: VaspOutput, problems: list[str | None], *, relaxed: bool, ste
         notes.append("image of a nudged elastic band: no minimum")
     if not relaxed:
         notes.append("the relaxation did not converge: its last step is not at the minimum")
-    if tags.pstress and steps:
+    if tags.pstress:
         notes.append(f"PSTRESS = {tags.pstress:g} kbar: energies are without the PV term")
     return notes

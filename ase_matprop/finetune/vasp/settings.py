@@ -47,6 +47,7 @@ class VaspSettings:
         charge: charge of the cell, elementary charges; NaN if unknown.
         magmom: initial magnetic moments (MAGMOM), Bohr magnetons; empty if unknown.
         version: version of VASP.
+        aspherical: whether gradient corrections are aspherical within the PAW spheres (LASPH); None if unknown.
     """
 
     functional: str
@@ -61,6 +62,7 @@ class VaspSettings:
     charge: float = math.nan
     magmom: tuple[float, ...] = ()
     version: str = ""
+    aspherical: bool | None = None
 
     @property
     def label(self) -> str:
@@ -81,14 +83,16 @@ class VaspSettings:
 class SettingsSet:
     """Settings that go together.
 
-    Two runs go together if they have the same functional and cutoff energy, and for every element that both have the
-    same U and the same POTCAR.  Spin polarisation and k-points may differ: what they should be depends on the compound.
+    Two runs go together if they have the same functional, cutoff energy and LASPH, and for every element that both have
+    the same U and the same POTCAR.  Spin polarisation and k-points may differ: what they should be depends on the
+    compound.  So may PREC, LREAL and ISMEAR, whose effect is small where they were chosen well.
     """
 
     functional: str
     encut: float
     u: dict[str, tuple[float, ...]] = field(default_factory=dict)
     potcars: dict[str, str] = field(default_factory=dict)
+    aspherical: bool | None = None
 
     @classmethod
     def of(cls, settings: VaspSettings) -> SettingsSet:
@@ -107,6 +111,8 @@ class SettingsSet:
             and abs(settings.encut - self.encut) > _SAME_ENCUT
         ):
             result.append("ENCUT")
+        if None not in (settings.aspherical, self.aspherical) and settings.aspherical != self.aspherical:
+            result.append("LASPH")  # tens of meV/atom with d and f electrons
         for element in sorted(settings.elements):
             if settings.u_of(element) != self.u.get(element, settings.u_of(element)):
                 result.append(f"U of {element}")
@@ -118,6 +124,7 @@ class SettingsSet:
     def add(self, settings: VaspSettings) -> None:
         """Take in the settings of a run that has no difference."""
         self.encut = settings.encut if math.isnan(self.encut) else self.encut
+        self.aspherical = settings.aspherical if self.aspherical is None else self.aspherical
         for element in settings.elements:
             self.u.setdefault(element, settings.u_of(element))
         for element, title in settings.potcars.items():
@@ -130,7 +137,8 @@ class SettingsSet:
             f"U of {element} {u} eV" for element, u in values.items() if u != "0" or f"U of {element}" in different
         ]
         potcars = [title for element, title in sorted(self.potcars.items()) if f"POTCAR of {element}" in different]
-        return ", ".join([self.functional, f"ENCUT {self.encut:g} eV", *u_values, *potcars])
+        aspherical = [f"LASPH {'on' if self.aspherical else 'off'}"] if "LASPH" in different else []
+        return ", ".join([self.functional, f"ENCUT {self.encut:g} eV", *aspherical, *u_values, *potcars])
 
 
 def settings_from(
@@ -178,4 +186,5 @@ def settings_from(
         charge=valence - electrons,
         magmom=tuple(numbers(tags.get("MAGMOM"))) if spin != "none" else (),
         version=version,
+        aspherical=is_true(tags["LASPH"]) if tags.get("LASPH") is not None else None,
     )

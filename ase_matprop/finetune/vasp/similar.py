@@ -77,7 +77,7 @@ def _note_nearest(run: VaspRun, earlier: Sequence[VaspRun]) -> None:
     ]
     near = sorted(entry for entry in distances if entry[0] < _NEAR_VOLUME)[:_MOST_COMPARED]
     for other in (earlier[index] for _, index in near):
-        if not _is_same_crystal(run.atoms, other.atoms):
+        if not is_same_crystal(run.atoms, other.atoms):
             continue
         assert other.settings is not None
         difference = run.energy_per_atom - other.energy_per_atom
@@ -106,10 +106,17 @@ def _displacement(atoms: Atoms, other: Atoms) -> float:
     return max(cells, float(lengths.max()))
 
 
-def _is_same_crystal(atoms: Atoms, other: Atoms) -> bool:
+def is_same_crystal(atoms: Atoms, other: Atoms, *, match: bool = True) -> bool:
+    """Return whether two structures of one formula are nearly the same: displaced by less than 0.1 Angstrom, or so.
+
+    Args:
+        atoms: a structure.
+        other: another one.
+        match: whether it may be the same in another cell, or with its atoms in another order.
+    """
     if _displacement(atoms, other) < _NEAR_POSITION:
         return True
-    if max(len(atoms), len(other)) > _MOST_ATOMS:
+    if not match or max(len(atoms), len(other)) > _MOST_ATOMS:
         return False
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
