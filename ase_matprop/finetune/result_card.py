@@ -6,18 +6,13 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 import ase_matprop
-from ase_matprop.descriptors.neighbors import Graphs
 from ase_matprop.finetune.adapt import Adapted
 from ase_matprop.finetune.data import LabData
 from ase_matprop.finetune.division import Part
-from ase_matprop.finetune.prepared import Prepared
 from ase_matprop.finetune.schemes import Scheme
 from ase_matprop.models.artefact import Artefact
 from ase_matprop.models.card import ErrorSummary, ModelCard, TrainingSet, WeightsSpec
-from ase_matprop.models.reach import Reach
 from ase_matprop.properties import get_property
 from ase_matprop.training.metrics import summarize
 from ase_matprop.training.recipe import TrainingSection
@@ -105,12 +100,3 @@ def make_card(
             "weights": WeightsSpec(sha256="", dtype="float32"),
         }
     )
-
-
-def joined_reach(source: Artefact, prepared: Prepared, rows: np.ndarray) -> Reach | None:
-    """Return what the source and the rows together have seen, for a network on graphs."""
-    graphs = prepared.table.features
-    if not isinstance(graphs, Graphs):
-        return None
-    seen = Reach.of(graphs[rows])
-    return seen if source.reach is None else seen.joined(source.reach)

@@ -17,17 +17,19 @@ from ase_matprop.finetune.data import Progress, read_data
 from ase_matprop.finetune.division import Part, divisions, part_of, sha256_of, undivided
 from ase_matprop.finetune.evaluation import SCRATCH, SHIFTED, SOURCE, TUNED, Errors, measure
 from ase_matprop.finetune.prepared import prepare, through_database
-from ase_matprop.finetune.result_card import joined_reach, make_card
+from ase_matprop.finetune.result_card import make_card
 from ase_matprop.finetune.schemes import get_scheme
 from ase_matprop.finetune.starting import check_name, claim, load_source, training_settings
 from ase_matprop.finetune.targets import ReferencesLike
 from ase_matprop.finetune.writing import write_text
-from ase_matprop.models import artefact
+from ase_matprop.models import artefact, load_model
 from ase_matprop.models.atomistic import AtomisticPredictor
 from ase_matprop.models.card import ModelCard
+from ase_matprop.models.reach import Reach
 from ase_matprop.properties import get_property
 from ase_matprop.training.loop import HISTORY
 from ase_matprop.training.metrics import summarize
+from ase_matprop.training.reach import add_reach
 
 logger = logging.getLogger(__name__)
 
@@ -230,7 +232,10 @@ def finetune(
     saved = improved or force
     if saved:
         parts_of_model = (final.artefact.network, final.artefact.scaler, final.artefact.target)
-        card = artefact.save(folder, card, *parts_of_model, joined_reach(source, part.rows, part.split.train))
+        artefact.save(folder, card, *parts_of_model)
+        # a source of unknown reach may have seen anything; the distance is to the rows of the user
+        known = Reach() if source.reach is None else source.reach
+        card = add_reach(folder, load_model(folder), part.rows.table, part.split, known)
     cautions = report.write(
         folder,
         report.Content(

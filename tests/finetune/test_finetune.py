@@ -26,7 +26,9 @@ from ase_matprop.finetune.evaluation import CHEMICAL_ACCURACY, SCRATCH, SHIFTED,
 from ase_matprop.finetune.prepared import prepare
 from ase_matprop.finetune.schemes import get_scheme
 from ase_matprop.finetune.starting import load_source, training_settings
+from ase_matprop.models import artefact
 from ase_matprop.models.card import ModelCard
+from ase_matprop.models.reach import ElementPairs, Reach
 from tests.conftest import untrained_model
 from tests.finetune.alloys import METALS, alloys
 
@@ -83,6 +85,21 @@ def test_networks_on_vectors(tmp_path: Path, network: str, rate: float, scheme: 
     card = ModelCard.read(tmp_path / "out")
     assert card.network.n_members == 2 and card.recipe["finetune"]["scheme"] == {"all": "TL1"}.get(scheme, "TL3")
     assert np.isfinite(load_model(tmp_path / "out").predict(["FeO"]).values).all()
+
+
+def test_reach_of_the_result(tmp_path: Path) -> None:
+    """Pairs of elements that the source or the rows have; the distance is to the rows."""
+    source = untrained_model(tmp_path / "source")
+    stored = artefact.load(source)
+    seen = np.zeros((1, 20), dtype=bool)
+    seen[0, [11, 17]] = True
+    artefact.save(source, stored.card, stored.network, stored.scaler, stored.target, Reach(ElementPairs.of(seen)))
+    finetune(source, oxides(), "all", tmp_path / "out", epochs=2, from_scratch=False, force=True)
+    found = artefact.load(tmp_path / "out").reach
+    assert found is not None and found.pairs is not None and found.distance is not None
+    assert found.pairs.count("Na", "Cl") == 1 and found.pairs.count("Fe", "O") > 0
+    assert found.pairs.unseen({11, 17}) == [] and found.pairs.unseen({17, 26}) == [(17, 26)]
+    assert np.isfinite(load_model(tmp_path / "out").predict(["FeO"]).distance).all()
 
 
 def test_schemes_by_name(small_model: Path, metal_schnet: Path, tmp_path: Path) -> None:
