@@ -8,7 +8,7 @@ few of which exist.  Their formation energies are what the model needs, and took
 
 If MATPROP_DATA names the folder of the calculated ones (doi:10.48550/arXiv.2011.10883), the error is measured as well:
 0.11 eV/atom, and no rank correlation.  Frank-Kasper phases are rare in the training set, so that these numbers are a
-start and not yet an answer; fine-tuned on a tenth of the endmembers, nn24-mp has an error of 0.04 (docs/results.md,
+start and not yet an answer; fine-tuned on a tenth of the endmembers, nn20-mp has an error of 0.04 (docs/results.md,
 with the command: matprop learning-curve).
 """
 
