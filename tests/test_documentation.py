@@ -39,7 +39,7 @@ def test_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
-    assert len(blocks) == 4 and names["result"].n_failed == 0
+    assert len(blocks) == 5 and names["result"].n_failed == 0
 
 
 def test_adding_a_network_works_as_it_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -73,7 +74,8 @@ def finetune(
         Path, typer.Option("--output", "-o", help="Folder of the result; its name is the model's.", show_default=False)
     ],
     scheme: Annotated[
-        str, typer.Option(help="TL1: all weights; TL2: all but the embedding; TL3: the output layers.")
+        str,
+        typer.Option(help="TL1 or all: all weights; TL2: all but the embedding; TL3 or last_layers: output layers."),
     ] = "TL1",
     references: References = None,
     property: PropertyOption = None,
@@ -111,6 +113,7 @@ def finetune(
     """
     with clean_errors():
         from ase_matprop.finetune import finetune as run
+        from ase_matprop.finetune.reasons import used
 
         interactive = _bars_or_lines("ase_matprop")
         with progress("VASP runs", transient=False) as advance:
@@ -144,6 +147,7 @@ def finetune(
             except KeyboardInterrupt:
                 typer.echo("finished epochs are kept: go on with the same command and --resume", err=True)
                 raise
+        typer.echo(used(result.n_used, result.rejected), err=True)
         _show_result(result)
         if not result.saved:
             raise typer.Exit(1)
@@ -188,6 +192,7 @@ def learning_curve(
     """
     with clean_errors():
         from ase_matprop.finetune import learning_curve as run
+        from ase_matprop.finetune.reasons import used
 
         _bars_or_lines("ase_matprop.finetune.curves")
         with progress("trainings", few=0) as advance:
@@ -219,6 +224,7 @@ def learning_curve(
             except KeyboardInterrupt:
                 typer.echo("finished trainings are kept: go on with the same command and --resume", err=True)
                 raise
+        typer.echo(used(result.n_used, result.rejected), err=True)
         _show_curve(result)
 
 
@@ -241,11 +247,19 @@ def _show_result(result: FinetuneResult) -> None:
     console.print(escape(result.verdict), style="green" if result.improved else "red", soft_wrap=True)
     for caution in result.cautions:
         console.print(f"[yellow]Caution:[/yellow] {escape(caution)}", soft_wrap=True)
-    columns = error_columns(result.errors, result.card.unit)
-    table = Table("model", "rows", *(title for title, _ in columns), title="errors on the held-out rows")
-    table.columns[0].no_wrap = True
-    for name, errors in result.errors.items():
-        table.add_row(name, str(errors.n), *(cells[name] for _, cells in columns))
+    unit = result.card.unit
+    columns = error_columns(result.errors, unit)
+    # headers of several lines: the numbers have their room on 80 columns too
+    titles = [title.replace(f" ({unit})", "") for title, _ in columns]
+    for words in (" kcal", " per", " MAE (", "/Angstrom"):
+        titles = [title.replace(words, f"{words[0].strip()}\n{words[1:]}") for title in titles]
+    n_rows = next(iter(result.errors.values())).n
+    table = Table("model", *titles, title=f"errors on the {n_rows} held-out rows, {unit}", box=SIMPLE)
+    table.collapse_padding = True
+    for column in table.columns:
+        column.no_wrap = True
+    for name in result.errors:
+        table.add_row(name, *(cells[name] for _, cells in columns))
     console.print(table)
     console.print(f"Report: {escape(str(result.output / HTML_FILE))}", soft_wrap=True)
     if result.saved:
@@ -261,7 +275,7 @@ def _show_curve(result: LearningCurve) -> None:
     for sentence in result.outlook:
         console.print(escape(sentence), soft_wrap=True)
     shares = "within_chemical_accuracy_per_atom" in result.summary
-    headers = ["scheme", "rows", "repeats", f"MAE ({result.unit})"] + ["within 1 kcal/mol per atom"] * shares
+    headers = ["scheme", "rows", "repeats", f"MAE\n{result.unit}"] + ["within 1\nkcal/mol\nper atom"] * shares
     table = Table(*headers, title="errors on the held-out rows, mean and standard deviation")
     for row in result.summary.to_dict("records"):
         cells = [label(row["scheme"], row["learning_rate_fraction"], row["rounds"]), str(row["rows"])]
@@ -270,6 +284,8 @@ def _show_curve(result: LearningCurve) -> None:
             name = "within_chemical_accuracy_per_atom"
             cells.append(_with_spread(row[name], row[f"{name}_std"], ".0%"))
         table.add_row(*cells)
+    for column in table.columns[1:]:
+        column.no_wrap = True
     console.print(table)
     console.print(f"Figure: {escape(str(result.output / FIGURE_FILE))}", soft_wrap=True)
 

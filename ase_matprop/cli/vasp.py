@@ -109,6 +109,10 @@ def _show(runs: VaspRuns) -> None:
         console.print(f"... and {len(entries) - _SHOWN_ROWS} more rows; write all of them with --output FILE")
 
 
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'s' if n != 1 else ''}"
+
+
 def _summarise(runs: VaspRuns, output: Path | None, *, allow_mixed: bool) -> None:
     """Say on standard error what the table does not: how many, why not, and what stands in the way."""
     from ase_matprop.finetune.vasp.runs import describe_sets
@@ -116,7 +120,8 @@ def _summarise(runs: VaspRuns, output: Path | None, *, allow_mixed: bool) -> Non
     n_frames = len(runs.frames)
     place = f" in {output}" if output is not None else ""
     typer.echo(
-        f"{len(runs)} runs{place}: {len(runs.used)} used ({n_frames} structures), {len(runs.rejected)} rejected",
+        f"{_counted(len(runs), 'run')}{place}: {len(runs.used)} used ({_counted(n_frames, 'structure')}), "
+        f"{len(runs.rejected)} rejected",
         err=True,
     )
     for run in runs.rejected[:_SHOWN_REASONS]:
@@ -133,7 +138,8 @@ def _summarise(runs: VaspRuns, output: Path | None, *, allow_mixed: bool) -> Non
     if missing := runs.missing_elements():
         typer.echo(
             "formation energies need runs of the elements with the same settings; there is none of "
-            f"{', '.join(missing)}: calculate it, or give a table of reference energies to the training",
+            f"{', '.join(missing)}: calculate it, or give a table of reference energies to the training "
+            "(--references table.csv)",
             err=True,
         )
     if not runs.used and len(runs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +26,8 @@ MEASURED = (
     "mae", "rmse", "median", "largest", "within_chemical_accuracy_per_atom", "within_chemical_accuracy_per_cell",
     "forces_mae",
 )  # fmt: skip
+#: 1 where no epoch was better than the start, which was kept: nothing was learnt from these rows
+KEPT = "kept_start"
 
 _LINE = list(KEYS[:3])  # what one line of the figure has in common
 _AVERAGED = ("mae", "median", *MEASURED[4:])
@@ -64,7 +67,8 @@ def outlook(runs: pd.DataFrame, summary: pd.DataFrame, unit: str) -> list[str]:
     """Return in sentences how much more rows brought, and what the next doubling would bring.
 
     A power law is fitted to the mean errors of the best scheme against the number of rows, and for the range to those
-    of each repeat.
+    of each repeat.  Numbers of rows with which the untrained start was kept are left out: its error says nothing of
+    what training brings.
     """
     trained = summary[~summary["scheme"].isin([SOURCE, SHIFTED])]
     largest = trained["rows"].max()
@@ -97,19 +101,36 @@ def outlook(runs: pd.DataFrame, summary: pd.DataFrame, unit: str) -> list[str]:
         )
     if len(chosen) < 2:
         return [*found, "One number of rows says nothing of what more of them would bring; give several sizes."]
+    untrained = _untrained_sizes(runs, best)
+    if untrained:
+        chosen = chosen[~chosen["rows"].isin(untrained)]
+        found.append(
+            f"With {_listed(untrained)} rows no epoch was better than the untrained start, which was kept, in at least "
+            "one repeat: these errors are left out of what follows."
+        )
+        if len(chosen) < 2:
+            return [
+                *found,
+                f"{'One size' if len(chosen) else 'No size'} is left, which says nothing of what more rows would "
+                "bring; give larger sizes.",
+            ]
+        runs = runs[~runs["rows"].isin(untrained)]
+        n_rows, errors = chosen["rows"].to_numpy(dtype=float), chosen["mae"].to_numpy()
+    last = f"{n_rows[-1]:.0f}"
     exponent, level = _power_law(n_rows, errors)
     each = 1.0 - 2.0**-exponent
     next_error = level * (2.0 * largest) ** -exponent
     if exponent <= 0.0:
         return [
             *found,
-            f"The error did not fall from {n_rows[0]:.0f} to {largest} rows ({errors[0]:.4f} -> {errors[-1]:.4f} {unit}"
+            f"The error did not fall from {n_rows[0]:.0f} to {last} rows ({errors[0]:.4f} -> {errors[-1]:.4f} {unit}"
             "): these numbers give no reason to expect that more rows of this kind would help.",
         ]
+    step = "the next doubling, to " if n_rows[-1] == largest else ""
     found.append(
         f"Each doubling of the rows lowered the error by {each:.0%} (from {errors[0]:.4f} with {n_rows[0]:.0f} to "
-        f"{errors[-1]:.4f} {unit} with {largest}). By the power law fitted to {len(chosen)} sizes the next doubling, "
-        f"to {2 * largest} rows, would bring {next_error:.4f} {unit}{_range(runs, best, largest)}."
+        f"{errors[-1]:.4f} {unit} with {last}). By the power law fitted to {len(chosen)} sizes {step}{2 * largest} "
+        f"rows{',' if step else ''} would bring {next_error:.4f} {unit}{_range(runs, best, largest)}."
     )
     caution = "This is an extrapolation: it takes for granted that new rows are like those that are there"
     if len(chosen) < _FEW_SIZES:
@@ -124,9 +145,8 @@ def write(
     sentences: list[str],
     entry: MaterialProperty,
     source: str,
-    *,
-    n_test: int,
-    n_rows: int,
+    counts: Mapping[str, int],
+    rejected: Mapping[str, str],
 ) -> None:
     """Write ``learning_curve.json`` and ``learning_curve.png``.
 
@@ -136,16 +156,16 @@ def write(
         sentences: as :func:`outlook` gives them.
         entry: the property.
         source: name of the model that was fine-tuned.
-        n_test: number of held-out rows.
-        n_rows: number of all others.
+        counts: number of held-out rows, ``held_out_rows``, and of all others, ``rows``.
+        rejected: name -> reason, for the rows that could not be used.
     """
     content = {
         "outlook": sentences,
         "source": source,
         "property": entry.name,
         "unit": entry.unit,
-        "held_out_rows": n_test,
-        "rows": n_rows,
+        **counts,
+        "rejected": dict(rejected),
         "summary": json.loads(summary.to_json(orient="records", double_precision=12)),
     }
     write_text(folder / JSON_FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
@@ -163,9 +183,22 @@ def write(
         lines,
         None if level.empty else level.iloc[0],
         quantities,
-        f"{source}: {n_test} held-out rows",
+        f"{source}: {counts['held_out_rows']} held-out rows",
         folder / FIGURE_FILE,
     )
+
+
+def _untrained_sizes(runs: pd.DataFrame, best: pd.Series) -> list[int]:
+    """Return the numbers of rows with which the start was kept in any repeat of the best line."""
+    line = _same_line(runs, best)
+    if KEPT not in line:
+        return []
+    return sorted({int(n) for n in line.loc[line[KEPT] == 1, "rows"]})
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    *some, last = map(str, numbers)
+    return f"{', '.join(some)} and {last}" if some else last
 
 
 def _same_line(table: pd.DataFrame, line: pd.Series) -> pd.DataFrame:

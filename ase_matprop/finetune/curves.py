@@ -12,8 +12,9 @@ import itertools
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,18 @@ from numpy.typing import NDArray
 from ase_matprop.errors import FinetuneError
 from ase_matprop.finetune import curve_summary
 from ase_matprop.finetune.adapt import adapt, moved
-from ase_matprop.finetune.curve_summary import KEYS, MEASURED, SCRATCH, SHIFTED, SOURCE
+from ase_matprop.finetune.curve_summary import KEPT, KEYS, MEASURED, SCRATCH, SHIFTED, SOURCE
 from ase_matprop.finetune.data import Progress, read_data
 from ase_matprop.finetune.division import Part, divisions, hold_out, part_of, sha256_of
 from ase_matprop.finetune.evaluation import measure
 from ase_matprop.finetune.prepared import Prepared, prepare
 from ase_matprop.finetune.schemes import LEARNING_RATE_FRACTION, default_training, get_scheme
-from ase_matprop.finetune.starting import claim, load_source, training_settings
+from ase_matprop.finetune.starting import check_free, claim, load_source, training_settings
 from ase_matprop.finetune.targets import ReferencesLike
 from ase_matprop.finetune.writing import write_text
 from ase_matprop.models.artefact import Artefact
 from ase_matprop.properties import MaterialProperty, get_property
+from ase_matprop.training.loop import check_device
 from ase_matprop.training.recipe import TrainingSection
 from ase_matprop.training.splits import Split
 
@@ -45,7 +47,7 @@ Ints = NDArray[np.int64]
 SETTINGS_FILE, RUNS_FILE = "learning_curve_settings.json", "learning_curve.csv"
 _WORK = "work"  # checkpoints of the run that goes on
 _SMALLEST = 4  # rows
-_COLUMNS = (*KEYS, "train_rows", "validation_rows", "test_rows", "learning_rate", *MEASURED)
+_COLUMNS = (*KEYS, "train_rows", "validation_rows", "test_rows", "learning_rate", *MEASURED, KEPT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +61,8 @@ class LearningCurve:
         outlook: sentences: how much the error fell with each doubling of the rows, and what the next one would bring.
         property: what is predicted.
         unit: of the errors.
+        n_used: number of rows that were learnt from or held out.
+        rejected: name -> reason, for the rows that could not be used.
     """
 
     output: Path
@@ -67,6 +71,8 @@ class LearningCurve:
     outlook: list[str]
     property: str
     unit: str
+    n_used: int = 0
+    rejected: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,6 +153,9 @@ def learning_curve(
         FinetuneError: if model, data and settings do not go together, or ``output`` is in use.
         MatPropError: for data that cannot be read, missing references, runs with different settings.
     """
+    folder = Path(output)
+    check_device(device)
+    check_free(folder, file=SETTINGS_FILE, what="learning curve", resume=resume, data=data)
     predictor, source = load_source(model)
     chosen = [scheme if scheme == SCRATCH else get_scheme(scheme, source.card).name for scheme in schemes]
     lab = read_data(
@@ -163,17 +172,22 @@ def learning_curve(
     (part,) = divisions(prepared, test=test, validation=validation, folds=None, seed=seed)
     pool = np.sort(np.concatenate([part.train, part.validation]))
     if not chosen:
-        raise FinetuneError("no scheme was given; give TL1, TL2, TL3 or scratch")
+        raise FinetuneError("no scheme was given; give TL1, TL2, TL3 or scratch (--schemes TL1,scratch)")
     if repeats < 1:
         raise FinetuneError(f"repeats must be positive. Got {repeats!r}.")
     sizes = _sizes(prepared, pool, sizes, [seed + repeat for repeat in range(repeats)])
-    entry, folder = get_property(lab.property), Path(output)
+    entry = get_property(lab.property)
     experiment = _Experiment(
         source, prepared, entry, part, pool, seed, validation, batch_size, l2, folder / _WORK, device
     )
     trainings = list(_plan(chosen, learning_rate_fractions, rounds, sizes, repeats))
     for run in trainings:  # an impossible setting is an error before anything is trained
         experiment.settings(run)
+    untrained = [_Run(SHIFTED, None, None, size, repeat) for repeat in range(repeats) for size in sizes]
+    with warnings.catch_warnings():  # the trainings give the same once more
+        warnings.simplefilter("ignore")
+        for run in untrained:  # and so is a choice of rows that cannot be divided
+            experiment.divided(run)
     identity = {
         "model": source.card.name,
         "weights": source.card.weights.sha256,
@@ -188,7 +202,6 @@ def learning_curve(
     }
     claim(folder, identity, file=SETTINGS_FILE, what="learning curve", resume=resume)
     table = _RunTable(folder / RUNS_FILE)
-    untrained = [_Run(SHIFTED, None, None, size, repeat) for repeat in range(repeats) for size in sizes]
     if experiment.same_property:
         untrained.insert(0, _Run(SOURCE, None, None, 0, 0))
     for done, run in enumerate([*untrained, *trainings], start=1 - len(untrained)):
@@ -202,8 +215,9 @@ def learning_curve(
     runs = table.frame()
     summary = curve_summary.summarize(runs)
     outlook = curve_summary.outlook(runs, summary, entry.unit)
-    curve_summary.write(folder, summary, outlook, entry, source.card.name, n_test=len(part.test), n_rows=len(pool))
-    return LearningCurve(folder, runs, summary, outlook, entry.name, entry.unit)
+    counts = {"held_out_rows": len(part.test), "rows": len(pool)}
+    curve_summary.write(folder, summary, outlook, entry, source.card.name, counts, prepared.rejected)
+    return LearningCurve(folder, runs, summary, outlook, entry.name, entry.unit, len(prepared), prepared.rejected)
 
 
 def _plan(
@@ -294,14 +308,18 @@ class _Experiment:
             from_scratch=run.scheme == SCRATCH,
         )
 
+    def divided(self, run: _Run) -> Part:
+        """Return the division of the rows of a run, with the held-out rows of all."""
+        seed = self.seed + run.repeat
+        train, held = hold_out(self.prepared, choose(self.prepared, self.pool, run.rows, seed), self.validation, seed)
+        return part_of(self.prepared, replace(self.part, train=train, validation=held))
+
     def result(self, run: _Run) -> dict[str, Any]:
         """Train, unless there is nothing to train, and return the row of the table."""
         if run.scheme == SOURCE:
             return self._row(run, self.source, part_of(self.prepared, self.part))
-        seed = self.seed + run.repeat
-        train, held = hold_out(self.prepared, choose(self.prepared, self.pool, run.rows, seed), self.validation, seed)
-        part = part_of(self.prepared, replace(self.part, train=train, validation=held))
-        held = part.split.validation
+        part = self.divided(run)
+        train, held = part.split.train, part.split.validation
         counts: dict[str, Any] = {"train_rows": len(train), "validation_rows": len(held)}
         if run.scheme == SHIFTED:
             return counts | self._row(run, moved(self.source, part.rows, train), part)
@@ -314,12 +332,12 @@ class _Experiment:
             held,
             None if run.scheme == SCRATCH else get_scheme(run.scheme),
             settings,
-            seed=seed,
+            seed=self.seed + run.repeat,
             folder=work,
             same_property=self.same_property,
             device=self.device,
         )
-        counts["learning_rate"] = settings.learning_rate
+        counts |= {"learning_rate": settings.learning_rate, KEPT: int(adapted.kept_start)}
         row = counts | self._row(run, adapted.artefact, part)
         shutil.rmtree(work)
         return row
@@ -343,8 +361,10 @@ class _RunTable:
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         complete = text[: text.rfind("\n") + 1]
         rows = list(csv.DictReader(complete.splitlines()))
-        if complete != text or not complete:
-            write_text(path, complete or ",".join(_COLUMNS) + "\n")
+        header = ",".join(_COLUMNS)
+        if complete != text or complete.partition("\n")[0] != header:  # also one of a version with fewer columns
+            lines = [",".join(row.get(name) or "" for name in _COLUMNS) for row in rows]
+            write_text(path, "\n".join([header, *lines]) + "\n")
         self.keys = {tuple(row[name] for name in KEYS) for row in rows}
 
     def append(self, row: dict[str, Any]) -> None:

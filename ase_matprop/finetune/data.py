@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from ase_matprop.compositions import composition_entries
 from ase_matprop.errors import FinetuneError, MatPropError, unknown_name
+from ase_matprop.finetune.plausible import implausible, implausible_forces
+from ase_matprop.finetune.reasons import grouped
 from ase_matprop.finetune.references import References
 from ase_matprop.finetune.sources import is_vasp, rows_of, rows_of_runs
-from ase_matprop.finetune.targets import ReferencesLike, Targets, targets_of
+from ase_matprop.finetune.targets import TOTAL, ReferencesLike, Targets, targets_of
 from ase_matprop.finetune.vasp import VaspRuns, read_vasp
 from ase_matprop.finetune.vasp.selection import SPRING_FORCES
 from ase_matprop.properties import get_property
@@ -130,10 +132,10 @@ def read_data(
     if not rows:
         raise FinetuneError(
             f"{source}: no row in it; give a folder of VASP runs, an ASE database, extended XYZ or a table"
-            + (f" (rejected, the first one: {next(iter(rejected.values()))})" if rejected else "")
+            + (f" ({len(rejected)} rejected: {grouped(rejected)})" if rejected else "")
         )
     targets = targets_of(rows, runs, property, column, references, rejected, forces=forces)
-    return _checked(targets, rejected, source, forces=forces, needs_structure=needs_structure)
+    return _plausible(_checked(targets, rejected, source, forces=forces, needs_structure=needs_structure))
 
 
 def _check_read(runs: VaspRuns, steps: str | None, *, forces: bool) -> None:
@@ -187,6 +189,29 @@ def _checked(
         source=source,
         runs=runs,
         fit_references=targets.fit_references,
+    )
+
+
+def _plausible(data: LabData) -> LabData:
+    """Return the rows without those whose energy or forces no calculation can mean."""
+    entry = get_property(data.property)
+    reasons: dict[int, str] = {}
+    if data.forces is not None:
+        of_forces = map(implausible_forces, data.forces)
+        reasons = {row: reason for row, reason in enumerate(of_forces) if reason is not None}
+    if entry.is_energy and entry.per_atom:
+        reasons |= implausible(data.targets, data.items, total=data.fit_references or data.property == TOTAL)
+    if not reasons:
+        return data
+    kept = [row for row in range(len(data)) if row not in reasons]
+    return replace(
+        data,
+        names=[data.names[row] for row in kept],
+        items=[data.items[row] for row in kept],
+        targets=data.targets[kept],
+        forces=None if data.forces is None else [data.forces[row] for row in kept],
+        rejected=data.rejected | {data.names[row]: reason for row, reason in sorted(reasons.items())},
+        runs=[data.runs[row] for row in kept],
     )
 
 

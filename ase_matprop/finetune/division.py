@@ -54,7 +54,8 @@ def part_of(prepared: Prepared, split: Split) -> Part:
         if len(getattr(split, name)) and not len(rows):
             raise FinetuneError(
                 f"no row for {name} is of elements whose reference energies the {len(split.train)} rows for training "
-                "determine; give more rows, or reference energies in place of fitted ones"
+                "determine; give more rows, or reference energies in place of fitted ones (references='table.csv', "
+                "--references table.csv)"
             )
     amounts = [_amounts(prepared, row) for row in range(len(prepared))]
     totals = prepared.targets * prepared.n_atoms
@@ -95,9 +96,7 @@ def divide(prepared: Prepared, *, test: float, validation: float, seed: int) -> 
     Raises:
         FinetuneError: if the shares leave a set empty.
     """
-    for name, share in (("test", test), ("validation", validation)):
-        if not 0.0 < share < 0.9:
-            raise FinetuneError(f"the share {name} must be between 0 and 0.9. Got {share!r}.")
+    _check_shares(test=test, validation=validation)
     n_groups = len(np.unique(prepared.groups))
     try:
         if n_groups < _FEWEST_GROUPS or test + validation >= 0.9:
@@ -107,7 +106,7 @@ def divide(prepared: Prepared, *, test: float, validation: float, seed: int) -> 
     except RecipeError:
         raise FinetuneError(
             f"{n_groups} groups of rows (by {prepared.grouping}) cannot be divided into training, validation and test; "
-            "add runs of other compositions, or give smaller shares"
+            "add runs of other compositions, or give smaller shares test=... and validation=... (--test, --validation)"
         ) from None
 
 
@@ -121,7 +120,10 @@ def divisions(prepared: Prepared, *, test: float, validation: float, folds: int 
         return [divide(prepared, test=test, validation=validation, seed=seed)]
     n_groups = len(np.unique(prepared.groups))
     if not isinstance(folds, int) or not 2 <= folds <= n_groups:
-        raise FinetuneError(f"folds must be between 2 and the number of groups of rows, {n_groups}. Got {folds!r}.")
+        raise FinetuneError(
+            f"folds (--folds) must be between 2 and the number of groups of rows, {n_groups}. Got {folds!r}."
+        )
+    _check_shares(validation=validation)
     splitter = GroupKFold(folds, shuffle=True, random_state=seed)
     share = min(0.5, validation / (1.0 - 1.0 / folds))
     parts = []
@@ -129,6 +131,12 @@ def divisions(prepared: Prepared, *, test: float, validation: float, folds: int 
         train, chosen = hold_out(prepared, rest, share, seed)
         parts.append(Split(train, chosen, np.sort(tested), np.empty(0, dtype=np.int64)))
     return parts
+
+
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0.0 < share < 0.9:
+            raise FinetuneError(f"the share {name} (--{name}) must be between 0 and 0.9. Got {share!r}.")
 
 
 def undivided(prepared: Prepared, *, validation: float, seed: int) -> Split:

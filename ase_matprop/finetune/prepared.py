@@ -19,6 +19,7 @@ from ase_matprop.errors import FinetuneError
 from ase_matprop.finetune.data import LabData
 from ase_matprop.finetune.database import ENERGY, open_database, read_part, write_database
 from ase_matprop.finetune.grouping import group_rows
+from ase_matprop.finetune.reasons import grouped
 from ase_matprop.finetune.references import References
 from ase_matprop.models.atomistic import AtomisticPredictor
 from ase_matprop.models.predictor import Predictor, descriptor_of
@@ -199,6 +200,5 @@ def _too_few(n_rows: int, rejected: dict[str, str]) -> str:
     rows = "1 row" if n_rows == 1 else f"{n_rows} rows"
     message = f"{rows} can be used, at least {MINIMUM_ROWS} are needed to train and to measure the result"
     if rejected:
-        name, reason = next(iter(rejected.items()))
-        message += f"; {len(rejected)} were left out, the first one ({name}): {reason}"
+        message += f"; {len(rejected)} {'was' if len(rejected) == 1 else 'were'} left out: {grouped(rejected)}"
     return message

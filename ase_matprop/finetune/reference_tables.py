@@ -107,6 +107,6 @@ def missing_elements(elements: Sequence[str], table: str | None = None) -> str:
     return (
         f"no reference energy of {names}. Three remedies: calculate the element{'s' if len(elements) > 1 else ''} with "
         "the same settings and put the runs into the folder; give a table of reference energies "
-        "(references_from_table); or fit references to the compounds (fitted_references), whose result is no formation "
-        "energy"
+        "(references='table.csv', --references table.csv); or fit references to the compounds (references='fitted', "
+        "--references fitted), whose result is no formation energy"
     )

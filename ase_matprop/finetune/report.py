@@ -27,6 +27,7 @@ HTML_FILE, JSON_FILE = "report.html", "report.json"
 _FEW_ROWS = 30  # held-out rows
 _FEW_GROUPS = 5  # compositions, for a bootstrap over them
 _FEW_PER_REFERENCE = 5  # rows for each reference energy that is fitted
+_CLEARLY = 0.95  # a smaller error than this part of another one is better, and not as good
 _RESAMPLED = 10_000
 _LARGEST = 15
 _SHOWN_ROWS = 200  # rejected rows in the page; the JSON has all
@@ -156,9 +157,21 @@ def verdict(outcome: Outcome) -> str:
         numbers += f", of the forces {old.forces_mae:.4f} -> {new.forces_mae:.4f} eV/Angstrom"
     rows = f"{new.n} held-out row{'s' if new.n > 1 else ''}"
     if outcome.improved:
-        return f"{card.name} is better than {original} on the {rows}: {numbers}."
+        return f"{card.name} is better than {original} on the {rows}: {numbers}{_but_scratch(outcome)}."
     end = "it was saved only because that was forced" if outcome.saved else "it was not saved"
-    return f"{card.name} is NOT better than {original} on the {rows}: {numbers}; {end}."
+    return f"{card.name} is NOT better than {original} on the {rows}: {numbers}; {end}{_but_scratch(outcome)}."
+
+
+def _scratch_is_better(errors: Mapping[str, Errors]) -> bool:
+    return SCRATCH in errors and errors[SCRATCH].score < _CLEARLY * errors[TUNED].score
+
+
+def _but_scratch(outcome: Outcome) -> str:
+    """Return what the headline must not leave out: that the source was not needed at all."""
+    if not _scratch_is_better(outcome.errors):
+        return ""
+    scratch, unit = outcome.errors[SCRATCH], outcome.card.unit
+    return f"; but the same network trained from random weights is better still: {scratch.mae:.4f} {unit}"
 
 
 def change_of_error(content: Content) -> Interval:
@@ -191,8 +204,8 @@ def cautions(content: Content, interval: Interval) -> list[str]:
     found = []
     if new.n < _FEW_ROWS:
         found.append(
-            f"Only {new.n} rows were held out: another choice of them may give another verdict. Measure with more "
-            "rows, or with cross-validation (folds)."
+            f"Only {new.n} row{'s were' if new.n > 1 else ' was'} held out: another choice of them may give another "
+            "verdict. Measure with more rows, or with cross-validation (folds=5, --folds 5)."
         )
     found += _cautions_of_division(content)
     if interval.includes_zero:
@@ -206,7 +219,13 @@ def cautions(content: Content, interval: Interval) -> list[str]:
             f"To move the offsets of {source} alone does as well ({SHIFTED}: {errors[SHIFTED].mae:.4f} {unit}): what "
             "differs between the data sets depends mostly on the composition."
         )
-    if SCRATCH in errors and errors[SCRATCH].score <= new.score:
+    if _scratch_is_better(errors):
+        found.append(
+            f"The same network trained on these rows from random weights is better ({errors[SCRATCH].mae:.4f} against "
+            f"{new.mae:.4f} {unit}): what {source} knew stands in the way here. Train on these rows alone, or with a "
+            "higher learning rate or a scheme that leaves fewer weights as they were."
+        )
+    elif SCRATCH in errors and errors[SCRATCH].score <= new.score:
         found.append(
             f"The same network trained on these rows from random weights is as good ({errors[SCRATCH].mae:.4f} {unit})"
             f": what {source} knew does not help here."

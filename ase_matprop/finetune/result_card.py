@@ -74,7 +74,7 @@ def make_card(
             "elements": prepared.table.elements(split.train),
             "training_set": TrainingSet(
                 name=data.source,
-                licence="that of the data",
+                licence="licence not stated",
                 citation="",
                 source=data.source,
                 source_sha256=prepared.table.source_sha256,

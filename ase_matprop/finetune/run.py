@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.console import Console
 
 from ase_matprop.finetune import report
 from ase_matprop.finetune.adapt import Adapted, adapt, moved
@@ -19,7 +20,13 @@ from ase_matprop.finetune.evaluation import SCRATCH, SHIFTED, SOURCE, TUNED, Err
 from ase_matprop.finetune.prepared import prepare, through_database
 from ase_matprop.finetune.result_card import make_card
 from ase_matprop.finetune.schemes import get_scheme
-from ase_matprop.finetune.starting import check_name, claim, load_source, training_settings
+from ase_matprop.finetune.starting import (
+    check_free,
+    check_name,
+    claim,
+    load_source,
+    training_settings,
+)
 from ase_matprop.finetune.targets import ReferencesLike
 from ase_matprop.finetune.writing import write_text
 from ase_matprop.models import artefact, load_model
@@ -27,7 +34,7 @@ from ase_matprop.models.atomistic import AtomisticPredictor
 from ase_matprop.models.card import ModelCard
 from ase_matprop.models.reach import Reach
 from ase_matprop.properties import get_property
-from ase_matprop.training.loop import HISTORY
+from ase_matprop.training.loop import HISTORY, check_device
 from ase_matprop.training.metrics import summarize
 from ase_matprop.training.reach import add_reach
 
@@ -50,6 +57,8 @@ class FinetuneResult:
         saved: whether the model was saved.
         predictions: one row per held-out row with the reference and all predictions.
         cautions: what limits the verdict, in sentences.
+        n_used: number of rows that were learnt from or held out.
+        rejected: name -> reason, for the rows that could not be used.
     """
 
     output: Path
@@ -59,6 +68,8 @@ class FinetuneResult:
     saved: bool
     predictions: pd.DataFrame
     cautions: list[str]
+    n_used: int = 0
+    rejected: dict[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -132,6 +143,8 @@ def finetune(
     """
     folder = Path(output)
     check_name(folder)
+    check_device(device)
+    check_free(folder, file=SETTINGS_FILE, what="fine-tuning", resume=resume, data=data)
     predictor, source = load_source(model)
     chosen = get_scheme(scheme, source.card)
     lab = read_data(
@@ -158,7 +171,9 @@ def finetune(
         for kind in (TUNED, SCRATCH)
     }
     splits = divisions(prepared, test=test, validation=validation, folds=folds, seed=seed)
-    parts = [part_of(prepared, split) for split in splits]
+    # after a cross-validation, the model that is saved learns from all rows
+    whole = [] if folds is None else [undivided(prepared, validation=validation, seed=seed)]
+    divided = [part_of(prepared, split) for split in [*splits, *whole]]
     identity = {
         "model": source.card.name,
         "weights": source.card.weights.sha256,
@@ -176,13 +191,15 @@ def finetune(
     if isinstance(predictor, AtomisticPredictor):
         graphs = through_database(prepared, lab, predictor.cutoff, splits[0], folder / DATABASE_FILE)
         prepared = prepared.with_features(graphs)
-        parts = [replace(part, rows=part.rows.with_features(graphs)) for part in parts]
+        divided = [replace(part, rows=part.rows.with_features(graphs)) for part in divided]
+    parts = divided[: len(splits)]
     named = [json.loads(part.split.to_json(prepared.table.ids)) for part in parts]
     write_text(folder / SPLIT_FILE, json.dumps(named, indent=0) + "\n")
     # energies above references of their own are another property for each fit
     same = lab.property == source.card.property and not lab.fit_references
 
     def run(part: Part, kind: str, name: str) -> Adapted:
+        _announce(kind, name, folds, part, settings[kind].max_epochs, progress_bar=progress_bar)
         return adapt(
             source,
             part.rows,
@@ -206,8 +223,8 @@ def finetune(
     write_text(folder / PREDICTIONS_FILE, table.to_csv(index=False, lineterminator="\n"))
     rejected = {name: reason for each in parts for name, reason in each.rows.rejected.items()}
     final, part = made[TUNED][0], parts[0]
-    if folds is not None:  # the model that is saved learns from all rows
-        part = part_of(prepared, undivided(prepared, validation=validation, seed=seed))
+    if whole:
+        part = divided[-1]
         final = run(part, TUNED, "all")
     before = errors.get(SOURCE, errors[SHIFTED])
     improved = errors[TUNED].score < before.score
@@ -263,4 +280,17 @@ def finetune(
             card.unit,
             folder / report.HTML_FILE,
         )
-    return FinetuneResult(folder, card, errors, improved, saved, table, cautions)
+    return FinetuneResult(
+        folder, card, errors, improved, saved, table, cautions, len(set(prepared.table.ids) - rejected.keys()), rejected
+    )
+
+
+def _announce(kind: str, name: str, folds: int | None, part: Part, epochs: int, *, progress_bar: bool) -> None:
+    """Say which network is trained now: the progress bars, and the lines of the log, do not."""
+    split = part.split
+    place = f", part {int(name) + 1} of {folds}" if folds is not None and name.isdigit() else ""
+    line = f"training {kind}{place}: {len(split.train)} rows, {len(split.validation)} for validation, up to {epochs} epochs"
+    if progress_bar:
+        Console(stderr=True, highlight=False).print(f"{line} (the bar counts from 0)", soft_wrap=True)
+    else:
+        logger.info(line)

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from ase_matprop.errors import FinetuneError, unknown_name
+from ase_matprop.errors import FinetuneError, UnknownNameError
 from ase_matprop.models.card import ModelCard
 from ase_matprop.networks import ATOMISTIC_NETWORKS
 from ase_matprop.networks.ensemble import Network
@@ -72,7 +72,9 @@ def get_scheme(name: str, card: ModelCard | None = None) -> Scheme:
     """
     wanted = _ALIASES.get(name, str(name).upper())
     if wanted not in SCHEMES:
-        raise unknown_name("fine-tuning scheme", name, (*SCHEMES, *_ALIASES))
+        known = ", ".join(SCHEMES) + "; " + ", ".join(f"{alias} for {each}" for alias, each in _ALIASES.items())
+        # no guess: of names as short as these, each is as near as the other
+        raise UnknownNameError(f"unknown fine-tuning scheme {name!r}. Known: {known}.")
     scheme = SCHEMES[wanted]
     if card is not None and scheme.graphs_only and card.network.name not in ATOMISTIC_NETWORKS:
         raise FinetuneError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,12 +111,24 @@ def _of_file(path: Path) -> tuple[list[Row], str]:
         raise FinetuneError(f"{path} does not exist; give a folder of VASP runs or a file")
     kind = _kind(path)
     if kind == "csv":
-        import pandas as pd
-
-        return _of_frame(pd.read_csv(path)), path.name
+        return _of_frame(_table(path), str(path)), path.name
     if kind == "db":
         return list(_of_database(path)), path.name
     return [_of_atoms(atoms, f"{path.name}#{index}") for index, atoms in enumerate(read_extxyz(path))], path.name
+
+
+def _table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path)
+    except pd.errors.EmptyDataError:
+        raise FinetuneError(f"{path} is empty; give a table with a header and a row for each structure") from None
+    except UnicodeDecodeError as error:
+        raise FinetuneError(f"{path} is not encoded in UTF-8 ({error}); save it as CSV in UTF-8") from None
+    except (ValueError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        reason = " ".join(str(error).split())
+        raise FinetuneError(f"{path} cannot be read as a CSV table ({reason}); correct it, or save it again") from None
 
 
 def _of_database(path: Path) -> Iterator[Row]:
@@ -166,12 +180,12 @@ def _of_atoms(atoms: Atoms, name: str, values: Mapping[str, Any] | None = None) 
     )
 
 
-def _of_frame(frame: pd.DataFrame) -> list[Row]:
+def _of_frame(frame: pd.DataFrame, name: str = "the table") -> list[Row]:
     columns = [name for name in (*_STRUCTURE_COLUMNS, *_FORMULA_COLUMNS) if name in frame.columns]
     if not columns:
         raise FinetuneError(
-            f"the table needs a column named {', '.join(map(repr, (*_STRUCTURE_COLUMNS, *_FORMULA_COLUMNS)))}; it has "
-            f"{', '.join(map(repr, frame.columns))}"
+            f"{name} needs a column named {' or '.join(map(repr, (*_STRUCTURE_COLUMNS, *_FORMULA_COLUMNS)))}; it has "
+            f"{', '.join(map(repr, frame.columns)) or 'no columns'}"
         )
     label = next((name for name in _NAME_KEYS if name in frame.columns), None)
     return [

@@ -88,20 +88,68 @@ def claim(folder: Path, identity: dict[str, Any], *, file: str, what: str, resum
     """
     stored = folder / file
     content = json.dumps(identity, indent=1) + "\n"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not resume:
-            raise FinetuneError(
-                f"the output {folder} is not empty; choose another name, or go on with an interrupted {what} with "
-                "resume"
-            )
+    check_free(folder, file=file, what=what, resume=resume)
+    if _names(folder) - {file, f"{file}.partial"}:  # with nothing but that file in it, nothing was made yet
         if not stored.is_file() or stored.read_text(encoding="utf-8") != content:
             raise FinetuneError(
                 f"{folder} holds something else than this {what}, or it was made of other data or settings; choose "
                 "another output"
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(stored, content)
+    if stored.is_file() and stored.read_text(encoding="utf-8") == content:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(stored, content)
+    except OSError as error:
+        raise FinetuneError(_unwritable(folder, error)) from None
+
+
+def check_free(folder: Path, *, file: str, what: str, resume: bool, data: Any = None) -> None:
+    """Make sure that a folder can be claimed, as far as that can be said before anything is read.
+
+    Args:
+        folder: to write to.
+        file: as for :func:`claim`.
+        what: a name of what is done, for messages.
+        resume: whether the folder may be in use.
+        data: what will be read, if that is not done yet.
+
+    Raises:
+        FinetuneError: if it is no folder, in use, or in a folder of data.
+    """
+    _check_outside(folder, data)
+    if folder.exists() and not folder.is_dir():
+        raise FinetuneError(f"the output {folder} is a file; give the name of a folder")
+    if _names(folder) - {file, f"{file}.partial"} and not resume:
+        raise FinetuneError(
+            f"the output {folder} is not empty; choose another name, or go on with an interrupted {what} with "
+            "resume=True (--resume)"
+        )
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    except OSError as error:
+        raise FinetuneError(_unwritable(folder, error)) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> str:
+    return f"the output {folder} cannot be written ({error.strerror or error}); choose a folder that you may write to"
+
+
+def _check_outside(folder: Path, data: Any) -> None:
+    """Make sure that nothing is written into a folder of data."""
+    items = [data] if isinstance(data, (str, os.PathLike)) else data
+    for item in items if isinstance(items, (list, tuple)) else ():
+        if isinstance(item, (str, os.PathLike)) and Path(item).is_dir():
+            place = Path(item).resolve()
+            if folder.resolve() == place or place in folder.resolve().parents:
+                raise FinetuneError(
+                    f"the output {folder} lies in the folder of data {item}, into which nothing is written; choose "
+                    "one beside it"
+                )
 
 
 def check_name(folder: Path) -> None:

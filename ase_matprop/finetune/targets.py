@@ -10,6 +10,7 @@ from typing import Any
 from ase import Atoms
 
 from ase_matprop.errors import FinetuneError, MatPropError
+from ase_matprop.finetune.reasons import grouped
 from ase_matprop.finetune.references import (
     References,
     element_amounts,
@@ -83,7 +84,10 @@ def targets_of(
     elif not is_there or references is not None:
         return _of_energies(rows, runs, property, column, references, rejected)
     elif forces:
-        raise FinetuneError("forces are learnt with total energies; give references or references='none'")
+        raise FinetuneError(
+            "forces are learnt with total energies; give references='none' (--references none), or a table of them "
+            "(--references table.csv)"
+        )
     return Targets(rows, [number(row.values.get(key)) for row in rows], property, f"no number {key!r}")
 
 
@@ -93,14 +97,15 @@ def _check_other_property(
     """Raise if the rows lack a property for which energies are no substitute."""
     if not is_there:
         raise FinetuneError(
-            f"the rows have no {key!r}, and energies do not stand for the {entry.long_name}: name it with the option "
-            "column, or if energies are to be learnt say so with property='formation_energy_per_atom' or "
-            f"property='energy_per_atom' (the first row has {listed(rows[0].values)})"
+            f"the rows have no {key!r}, and energies do not stand for the {entry.long_name}: name it with "
+            "column=... (--column ...), or if energies are to be learnt say so with "
+            "property='formation_energy_per_atom' or property='energy_per_atom' (--property energy_per_atom; the "
+            f"first row has {listed(rows[0].values)})"
         )
     if forces or references not in (None, "none"):
         raise FinetuneError(
             f"references and forces go with energies, and the property is {entry.name!r}; leave them out, or choose "
-            "another property="
+            "another with property=... (--property ...)"
         )
 
 
@@ -116,15 +121,16 @@ def _of_energies(
         rows = [replace(row, energy=number(row.values.get(column))) for row in rows]
     if not any(row.energy is not None for row in rows):
         raise FinetuneError(
-            f"the rows have neither {column or property!r} nor energies; name the column or key with the option column "
-            f"(the first row has {listed(rows[0].values)})"
+            f"the rows have neither {column or property!r} nor energies; name the column or key with column=... "
+            f"(--column ...; the first row has {listed(rows[0].values)})"
         )
     if references is None and property == TOTAL:
         references = "none"
     if references is None and property == ABOVE_FITTED:
         raise FinetuneError(
-            "energies above fitted references need these references: give references='fitted' for a fit to these rows, "
-            "or those of the model (References.from_dict of what its card has under recipe, finetune, references)"
+            "energies above fitted references need these references: give references='fitted' (--references fitted) "
+            "for a fit to these rows, or those of the model (References.from_dict of what its card has under recipe, "
+            "finetune, references)"
         )
     if isinstance(references, str) and references in ("none", "fitted"):
         values, rows = _relative(rows, [None] * len(rows), rejected, of_cells=references == "none")
@@ -144,8 +150,10 @@ def _of_own_runs(rows: list[Row], runs: VaspRuns | None) -> tuple[list[Reference
     """Return the references of each row out of the elements' own runs, and those that stand for all of them."""
     if runs is None:
         raise FinetuneError(
-            "the rows have total energies, and formation energies need references: give references as a table of "
-            "element -> eV/atom, references='fitted', or references='none' to learn total energies"
+            "the rows have total energies, and formation energies need references: give a table of element "
+            "-> eV/atom (references='table.csv', --references table.csv), references='fitted' (--references fitted), "
+            "or references='none' (--references none) to learn total energies; or name the column of formation "
+            "energies with column=... (--column ...)"
         )
     of_each, overview = references_of_each(runs)
     of_run = {id(run): each for run, each in zip(runs.used, of_each, strict=True)}
@@ -180,7 +188,11 @@ def _relative(
         kept.append(row)
         values.append(value)
     if failures and not any(value is not None for value in values):
-        raise next(iter(failures.values()))
+        first = next(iter(failures.values()))
+        reasons = {name: str(error) for name, error in failures.items()}
+        if len(set(reasons.values())) == 1:
+            raise first
+        raise type(first)(f"{first}. None of the {len(rows)} rows can be used: {grouped(reasons, short=True)}")
     rejected |= {name: str(error) for name, error in failures.items()}
     return values, kept
 

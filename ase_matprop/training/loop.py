@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ase_matprop.descriptors.neighbors import Graphs
+from ase_matprop.errors import RecipeError
 from ase_matprop.networks.ensemble import Network
 from ase_matprop.networks.schnet import add_vectors, pair_distances, pair_vectors
 from ase_matprop.training.recipe import TrainingSection
@@ -255,6 +256,20 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
+def check_device(device: str) -> None:
+    """Raise unless networks can be trained on a device.
+
+    Raises:
+        RecipeError: if there is no such device, or not on this machine.
+    """
+    if device not in ("cpu", "cuda", "auto"):
+        raise RecipeError(f"the device must be cpu, cuda or auto. Got {device!r}.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError(
+            "the device 'cuda' cannot be used: torch finds no GPU; train with device='cpu' (--device cpu)"
+        )
+
+
 def fit(
     network: Network,
     train: Rows,
@@ -283,7 +298,11 @@ def fit(
         progress_bar: whether to draw a progress bar.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         trainee: Lightning module of the training, for other losses.
+
+    Raises:
+        RecipeError: if the device cannot be used.
     """
+    check_device(device)
     folder.mkdir(parents=True, exist_ok=True)
     module = trainee(network, settings, target_scale, seed)
     monitor = f"validation_{module.metric}"

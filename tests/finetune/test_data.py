@@ -44,7 +44,7 @@ def test_other_column(labelled: list[Atoms]) -> None:
 
 
 def test_energies_need_references(calculated: list[Atoms]) -> None:
-    with pytest.raises(FinetuneError, match="references='fitted', or references='none'"):
+    with pytest.raises(FinetuneError, match="references='fitted' .--references fitted., or references='none'"):
         read_data(calculated)
 
 

@@ -239,7 +239,7 @@ def test_output_in_use(metal_schnet: Path, labelled: list[Atoms], tmp_path: Path
     with pytest.raises(FinetuneError, match="holds something else"):
         finetune(metal_schnet, labelled, output=mine, resume=True, **FEW)
     (tmp_path / "file").write_text("text")
-    with pytest.raises(FinetuneError, match="is not empty"):
+    with pytest.raises(FinetuneError, match="is a file; give the name of a folder"):
         finetune(metal_schnet, labelled, output=tmp_path / "file", **FEW)
     assert [path.name for path in mine.iterdir()] == ["thesis.tex"]
 
@@ -254,7 +254,7 @@ def test_folds(small_model: Path, tmp_path: Path) -> None:
     assert "3-fold" in card.training_set.split["method"] and card.training_set.split["folds"] == 3
     assert "in the first part of the cross-validation" in (tmp_path / "out" / "report.html").read_text()
     assert len(json.loads((tmp_path / "out" / "split.json").read_text())) == 3
-    with pytest.raises(FinetuneError, match="folds must be between 2 and"):
+    with pytest.raises(FinetuneError, match="folds .--folds. must be between 2 and"):
         finetune(small_model, oxides(), output=tmp_path / "more", folds=300, **FEW)
 
 

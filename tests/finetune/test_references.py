@@ -67,8 +67,8 @@ def test_missing_element_names_three_remedies(synthetic, relaxed, tmp_path: Path
     for words in (
         "no reference energy of Au, Cu",
         "calculate the elements",
-        "references_from_table",
-        "fitted_references",
+        "--references table.csv",
+        "--references fitted",
     ):
         assert words in str(caught.value)
 
