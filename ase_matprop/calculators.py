@@ -20,8 +20,10 @@ from ase_matprop.errors import MatPropError, StructureError, UnknownElementError
 from ase_matprop.models import DEFAULT_MODEL, Predictions, Predictor, families, load_model
 from ase_matprop.models.atomistic import AtomisticPredictor, AtomisticResult
 from ase_matprop.models.card import ModelCard
+from ase_matprop.models.comparison import check_comparable_models
 from ase_matprop.models.families import Family
-from ase_matprop.models.predictor import Names, Progress, check_comparable, names_of
+from ase_matprop.models.loading import Names, names_of
+from ase_matprop.models.predictor import Progress
 from ase_matprop.models.registry import read_card
 from ase_matprop.networks import ATOMISTIC_NETWORKS
 
@@ -104,8 +106,7 @@ class MatProp(Calculator):
         wanted = {**self.parameters, **kwargs}
         if {"model", "reference_energies", "compare_with"} & kwargs.keys():
             card = read_card(wanted["model"])
-            for other in wanted["compare_with"]:
-                check_comparable(card, read_card(other))
+            check_comparable_models(card, [read_card(other) for other in wanted["compare_with"]])
             if self.family is not None:
                 self.family.check(card, type(self).__name__, "MatProp")
             if wanted["reference_energies"] is not None and not card.material_property.is_energy:

@@ -39,6 +39,11 @@ _SIGNS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 
 _recent = RecentGeometries()
 _STDERR_LOCK = threading.Lock()  # so that no thread saves a redirected descriptor as the real one
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    # nor a forked process inherits it, or a lock that nobody will ever open
+    os.register_at_fork(
+        before=_STDERR_LOCK.acquire, after_in_parent=_STDERR_LOCK.release, after_in_child=_STDERR_LOCK.release
+    )
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -134,9 +134,9 @@ class Predictions:
         """Return a table: name, formula, n_atoms, <property>, unit, spread, distance, warning, model and error.
 
         What could not be read has no formula, and what has no cell no number of atoms.  Each further property adds the
-        columns <property> and "<property> unit".  A property that is a class is given by the name of the most probable
-        class, and each class adds a column "probability of <class>".  A column disagreement is there where models were
-        compared.
+        columns <property>, "<property> unit" and "<property> spread".  A property that is a class is given by the name
+        of the most probable class, and each class adds a column "probability of <class>".  A column disagreement is
+        there where models were compared.
         """
         import pandas as pd
 
@@ -152,7 +152,7 @@ class Predictions:
         if not self.classes:
             columns |= {"unit": self.unit, "spread": self.spread}
         for name, entry in self.further.items():
-            columns |= {name: entry.values, f"{name} unit": entry.unit}
+            columns |= {name: entry.values, f"{name} unit": entry.unit, f"{name} spread": entry.spread}
         if self.compared_with:
             columns["disagreement"] = self.disagreement
         columns["distance"] = self.distance

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,18 +13,16 @@ import torch
 from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
-from ase_matprop.compositions import CompositionEntry, composition_entries, is_formula, iter_compositions
+from ase_matprop.compositions import CompositionEntry, composition_entries, is_formula
 from ase_matprop.descriptors.neighbors import Graphs
 from ase_matprop.descriptors.registry import Descriptor, get_descriptor
 from ase_matprop.errors import ArtefactError, MatPropError
-from ase_matprop.models import artefact, registry
+from ase_matprop.models import artefact
 from ase_matprop.models.card import ModelCard
+from ase_matprop.models.comparison import check_comparable_models, disagreement
 from ase_matprop.models.predictions import FurtherProperty, Predictions
-from ase_matprop.networks import ATOMISTIC_NETWORKS
 from ase_matprop.properties import get_property
-from ase_matprop.structures import StructureEntry, iter_structures, one_entry_each
-
-DEFAULT_MODEL = "irnet17-mp"
+from ase_matprop.structures import StructureEntry, one_entry_each
 
 #: how many inputs are held and evaluated together by default
 STRUCTURES_AT_ONCE = 256
@@ -64,8 +61,7 @@ class Predictor:
         self._target = loaded.target
         self._reach = loaded.reach
         self._others = tuple(compare_with)
-        for other in self._others:
-            check_comparable(self.card, other.card)
+        check_comparable_models(self.card, [other.card for other in self._others])
         self._classes = self.card.material_property.classes
         self._minima = self.card.minima()
         self._descriptor = descriptor_of(self.card)
@@ -284,12 +280,8 @@ class Predictor:
         if not self._others:
             return predictions
         values = [predictions.values, *(other._predict_batch(batch, n_jobs).values for other in self._others)]
-        known = np.isfinite(values[0]) & (np.isfinite(values).sum(axis=0) > 1)
-        disagreement = np.full(len(batch), np.nan)
-        disagreement[known] = np.nanstd(np.array(values)[:, known], axis=0)
-        return replace(
-            predictions, disagreement=disagreement, compared_with=tuple(other.card.name for other in self._others)
-        )
+        names = tuple(other.card.name for other in self._others)
+        return replace(predictions, disagreement=disagreement(np.array(values)), compared_with=names)
 
     def _collect(
         self,
@@ -308,6 +300,7 @@ class Predictor:
             members: what each member predicts for these, shape (n_members, n, n_outputs).
             extent: how far they lie from the training set.
         """
+        errors, good, members, extent = _without_infinite(self.card, errors, good, members, extent)
         outputs = np.full((len(batch), self.card.network.n_outputs), np.nan)
         spread = np.full_like(outputs, np.nan)
         warnings: list[str | None] = [None] * len(batch)
@@ -362,93 +355,24 @@ class Predictor:
         return f"the model {self.card.name} never saw {unknown} in training; use a model that has"
 
 
-Names = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-
-
-def load_model(
-    name_or_path: str | os.PathLike[str] = DEFAULT_MODEL, *, device: str = "cpu", compare_with: Names = ()
-) -> Predictor:
-    """Load a model by the name of a shipped one or by the path of a model folder.
-
-    The weights are read with safetensors, so nothing is unpickled, after a check of their SHA-256.
-
-    Args:
-        name_or_path: the model.
-        device: torch device on which the network is evaluated.
-        compare_with: other models of the same property; the predictions have their disagreement with this one.
-
-    Raises:
-        UnknownNameError: if there is no such model.
-        ArtefactError: if the model folder is incomplete or was altered.
-        MatPropError: if the models cannot be compared.
-    """
-    loaded = artefact.load(registry.find_model(name_or_path))
-    kind = Predictor
-    if loaded.card.network.name in ATOMISTIC_NETWORKS:
-        from ase_matprop.models.atomistic import AtomisticPredictor
-
-        kind = AtomisticPredictor
-    return kind(loaded, device, [load_model(other, device=device) for other in names_of(compare_with)])
-
-
-def names_of(models: Names) -> list[str | os.PathLike[str]]:
-    """Return a list of models, of which one alone may be given."""
-    return [models] if isinstance(models, str | os.PathLike) else list(models)
-
-
-def check_comparable(card: ModelCard, other: ModelCard) -> None:
-    """Raise a MatPropError if two models do not predict the same property, or the one needs a structure only."""
-    if (card.property, card.unit) != (other.property, other.unit):
-        raise MatPropError(
-            f"the model {card.name} predicts {card.property} and {other.name} {other.property}; compare models of one "
-            "property (matprop models list)"
-        )
-    if card.material_property.classes:
-        raise MatPropError(f"the model {card.name} predicts classes; look at their probabilities instead")
-    if (
-        get_descriptor(other.descriptor.name).needs_structure
-        and not get_descriptor(card.descriptor.name).needs_structure
-    ):
-        raise MatPropError(
-            f"the model {other.name} needs structures and {card.name} none; compare {other.name} with {card.name}, "
-            "the other way round"
-        )
-
-
-def predict(
-    inputs: Any,
-    *,
-    model: str | os.PathLike[str] = DEFAULT_MODEL,
-    batch_size: int | None = None,
-    n_jobs: int = 1,
-    device: str = "cpu",
-    compare_with: Names = (),
-    progress: Progress | None = None,
-) -> Predictions:
-    """Predict the property of a model for files or objects.
-
-    Args:
-        inputs: one or a list of ASE ``Atoms``, pymatgen ``Structure``, paths, glob patterns or folders; every
-            structure in a file or folder gives a row (see :func:`ase_matprop.structures.iter_structures`).  For a model
-            that does not need the structure also formulas and tables of formulas (see
-            :func:`ase_matprop.compositions.iter_compositions`).
-        model: name of a shipped model, or path of a model folder.
-        batch_size: number of inputs that are held and evaluated together.
-        n_jobs: number of processes for the descriptor; -1 for one per core.
-        device: torch device of the network.
-        compare_with: other models of the same property, for the disagreement with them.
-        progress: called with the number of finished rows after each batch.
-
-    Returns:
-        One row per structure, and one for each file, pattern or folder from which none could be read.
-
-    Raises:
-        UnknownNameError: if there is no such model.
-        ArtefactError: if the model folder is incomplete or was altered.
-    """
-    predictor = load_model(model, device=device, compare_with=compare_with)
-    entries: Iterator[Entry] = iter_structures(inputs) if predictor.needs_structure else iter_compositions(inputs)
-    return predictor.predict_entries(entries, batch_size=batch_size, n_jobs=n_jobs, progress=progress)
+def _without_infinite(
+    card: ModelCard,
+    errors: list[str | None],
+    good: Sequence[int],
+    members: NDArray[np.float64] | None,
+    extent: Extent | None,
+) -> tuple[list[str | None], Sequence[int], NDArray[np.float64] | None, Extent | None]:
+    """Make errors of the rows for which a network, a diverged one for example, gives no finite numbers."""
+    if members is None or np.isfinite(members).all():
+        return errors, good, members, extent
+    finite = np.asarray(np.isfinite(members).all(axis=(0, 2)))
+    errors = list(errors)
+    for row in np.array(good)[~finite].tolist():
+        errors[row] = f"the network of {card.name} gives no finite number for it; train it again, or take another model"
+    if extent is not None:
+        warnings = [warning for warning, keep in zip(extent.warnings, finite.tolist(), strict=True) if keep]
+        extent = Extent(warnings, None if extent.distance is None else extent.distance[finite])
+    return errors, np.array(good)[finite].tolist(), members[:, finite], extent
 
 
 def descriptor_of(card: ModelCard) -> Descriptor:

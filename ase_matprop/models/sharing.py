@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import torch
 
 from ase_matprop.models.card import ModelCard
-from ase_matprop.models.predictor import Predictor, load_model
+from ase_matprop.models.loading import load_model
+from ase_matprop.models.predictor import Predictor
 from ase_matprop.models.registry import find_model
 
 #: models that stay loaded; the one that was not asked for the longest goes first

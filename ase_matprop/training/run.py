@@ -23,7 +23,7 @@ from ase_matprop.models.card import (
     TrainingSet,
     WeightsSpec,
 )
-from ase_matprop.models.predictor import load_model
+from ase_matprop.models.loading import load_model
 from ase_matprop.networks import build_network, resolve_settings
 from ase_matprop.networks.ensemble import Ensemble, Network
 from ase_matprop.properties import get_property

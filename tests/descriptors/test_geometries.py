@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -148,3 +150,35 @@ def test_threads_share_what_is_remembered() -> None:
         thread.join()
     for features in results:
         np.testing.assert_array_equal(features, expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_fork_waits_for_the_end_of_a_tessellation(capfd: pytest.CaptureFixture[str]) -> None:
+    """A child would inherit a lock that nobody opens, and a standard error that leads nowhere."""
+    held, release = threading.Event(), threading.Event()
+
+    def tessellate_for_long() -> None:
+        with voronoi._NativeStderr() as stderr, stderr.captured():
+            held.set()
+            release.wait(10)
+
+    thread = threading.Thread(target=tessellate_for_long)
+    thread.start()
+    held.wait(10)
+    threading.Timer(0.3, release.set).start()
+    child = os.fork()
+    if child == 0:
+        os.write(2, b"from the child")
+        tessellation, _ = tessellate([bulk("Cu")])
+        os._exit(0 if tessellation is not None else 1)
+    thread.join()
+    deadline = time.monotonic() + 20.0
+    ended, status = os.waitpid(child, os.WNOHANG)
+    while not ended and time.monotonic() < deadline:
+        time.sleep(0.05)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    if not ended:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert ended and status == 0
+    assert "from the child" in capfd.readouterr().err

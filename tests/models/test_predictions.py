@@ -80,7 +80,7 @@ def test_frame_of_several_properties(several: Predictions) -> None:
     frame = several.to_frame()
     assert list(frame.columns) == [
         *("name", "formula", "n_atoms", "formation_energy_per_atom", "unit", "spread"),
-        *("band_gap", "band_gap unit", "distance", "warning", "model", "error"),
+        *("band_gap", "band_gap unit", "band_gap spread", "distance", "warning", "model", "error"),
     ]
     assert (frame["band_gap unit"] == "eV").all() and frame["band_gap"].isna().tolist() == [False, True, False]
     molar = several.to_unit("kJ/mol-atom")  # which a band gap has not

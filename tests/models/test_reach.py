@@ -276,6 +276,26 @@ def test_distance_on_graphs(atomistic_model: Path, tmp_path: Path) -> None:
     assert atoms.calc.predictions.distance[0] == pytest.approx(expected[-1], rel=1e-3, abs=1e-3)
 
 
+def test_a_row_without_finite_numbers_costs_itself(with_distance: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a network that diverged in training."""
+    predictor = load_model(with_distance)
+    original = predictor._network.members_and_hidden
+
+    def diverged(inputs):
+        result = original(inputs).clone()
+        result[0, 1] = float("nan")
+        return result
+
+    monkeypatch.setattr(predictor._network, "members_and_hidden", diverged)
+    result = predictor.predict(["NaCl", "MgO", "NaO"])
+    expected = load_model(with_distance).predict(["NaCl", "MgO", "NaO"])
+    assert [error is None for error in result.errors] == [True, False, True]
+    assert "no finite number" in result.errors[1] and np.isnan(result.values[1]) and np.isnan(result.distance[1])
+    for name in ("values", "distance", "spread"):
+        np.testing.assert_allclose(getattr(result, name)[[0, 2]], getattr(expected, name)[[0, 2]])
+    assert result.warnings == [None, None, expected.warnings[2]]
+
+
 # models of one property, compared
 
 
@@ -317,7 +337,7 @@ def test_disagreement_of_the_calculator(small_model: Path, structure_model: Path
     expected = load_model(structure_model, compare_with=small_model).predict(atoms).disagreement
     assert atoms.calc.predictions.disagreement == pytest.approx(expected) and expected[0] > 0
     assert json.loads(json.dumps(atoms.calc.parameters))["compare_with"] == [str(small_model)]
-    atoms.calc.set(compare_with=[])
+    atoms.calc.set(compare_with=None)
     atoms.get_potential_energy()
     assert np.isnan(atoms.calc.predictions.disagreement[0])
 
@@ -327,6 +347,10 @@ def test_what_cannot_be_compared(small_model: Path, structure_model: Path, class
         load_model(small_model, compare_with=classifier_model)
     with pytest.raises(MatPropError, match="predicts classes"):
         MatProp(classifier_model, compare_with=classifier_model)
+    with pytest.raises(MatPropError, match="cannot be compared with itself"):
+        load_model(small_model, compare_with=small_model)
+    with pytest.raises(MatPropError, match="given twice"):
+        MatProp(structure_model, compare_with=[small_model, small_model])
     with pytest.raises(MatPropError, match="the other way round"):
         load_model(small_model, compare_with=[structure_model])
     with pytest.raises(UnknownNameError, match="nn24-mp"):

@@ -75,9 +75,12 @@ class TrainingDistance:
         return None if unit <= 0.0 else cls(mean, components, fitted.centers, unit)
 
     def of(self, activations: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the distance of rows of activations, shape (n, width), to the training set, shape (n,)."""
-        distances, _ = self._tree.query((activations - self.mean) @ self.components)
-        return np.asarray(distances, dtype=np.float64) / self.unit
+        """Return the distance of rows of activations, shape (n, width), NaN where they are not finite, shape (n,)."""
+        projected = (activations - self.mean) @ self.components
+        finite = np.isfinite(projected).all(axis=1)  # those of a diverged network are not
+        distances = np.full(len(projected), np.nan)
+        distances[finite], _ = self._tree.query(projected[finite])
+        return distances / self.unit
 
     @cached_property
     def _tree(self) -> cKDTree:
