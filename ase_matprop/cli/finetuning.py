@@ -255,7 +255,7 @@ def _show_result(result: FinetuneResult) -> None:
         titles = [title.replace(words, f"{words[0].strip()}\n{words[1:]}") for title in titles]
     n_rows = next(iter(result.errors.values())).n
     table = Table("model", *titles, title=f"errors on the {n_rows} held-out rows, {unit}", box=SIMPLE)
-    table.collapse_padding = True
+    table.collapse_padding, table.pad_edge, table.show_edge = True, False, False
     for column in table.columns:
         column.no_wrap = True
     for name in result.errors:

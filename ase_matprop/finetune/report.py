@@ -171,7 +171,8 @@ def _but_scratch(outcome: Outcome) -> str:
     if not _scratch_is_better(outcome.errors):
         return ""
     scratch, unit = outcome.errors[SCRATCH], outcome.card.unit
-    return f"; but the same network trained from random weights is better still: {scratch.mae:.4f} {unit}"
+    start, word = ("; but", "better still") if outcome.improved else (";", "better than it")
+    return f"{start} the same network trained from random weights is {word}: {scratch.mae:.4f} {unit}"
 
 
 def change_of_error(content: Content) -> Interval:

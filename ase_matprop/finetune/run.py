@@ -289,7 +289,8 @@ def _announce(kind: str, name: str, folds: int | None, part: Part, epochs: int, 
     """Say which network is trained now: the progress bars, and the lines of the log, do not."""
     split = part.split
     place = f", part {int(name) + 1} of {folds}" if folds is not None and name.isdigit() else ""
-    line = f"training {kind}{place}: {len(split.train)} rows, {len(split.validation)} for validation, up to {epochs} epochs"
+    rows = f"{len(split.train)} rows, {len(split.validation)} for validation"
+    line = f"training {kind}{place}: {rows}, up to {epochs} epochs"
     if progress_bar:
         Console(stderr=True, highlight=False).print(f"{line} (the bar counts from 0)", soft_wrap=True)
     else:

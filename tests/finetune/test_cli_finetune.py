@@ -120,6 +120,51 @@ def test_learning_curve(metal_schnet: Path, file: Path, tmp_path: Path) -> None:
     assert (output / "learning_curve.png").is_file()
 
 
+def test_rejected_rows_are_counted(metal_schnet: Path, labelled: list[Atoms], tmp_path: Path) -> None:
+    data = [atoms.copy() for atoms in labelled]
+    data[3].info["formation_energy_per_atom"] = -1e6
+    data[4].info.clear()
+    write(tmp_path / "lab.extxyz", data)
+    few = (metal_schnet, tmp_path / "lab.extxyz", "-o")
+    for result in (
+        run("finetune", *few, tmp_path / "out", "--epochs", 1, "--no-scratch", "--force"),
+        run("learning-curve", *few, tmp_path / "curve", "--sizes", 8, "--rounds", 1, "--repeats", 1),
+    ):
+        assert result.exit_code == 0, result.stderr
+        (line,) = [line for line in result.stderr.splitlines() if "rejected" in line]
+        assert line.startswith("28 of 30 rows used, 2 rejected: lab.extxyz#") and "an energy of -1e+06 eV/atom" in line
+    assert len(json.loads((tmp_path / "curve" / "learning_curve.json").read_text())["rejected"]) == 2
+
+
+def test_device_is_one_line(metal_schnet: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for command in ("finetune", "learning-curve"):
+        result = run(command, metal_schnet, file, "-o", tmp_path / "out", "--device", "cuda")
+        assert result.exit_code == 2 and "--device cpu" in result.stderr and len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_table_fits_on_80_columns(
+    metal_schnet: Path, calculated: list[Atoms], tmp_path: Path, capsys: pytest.CaptureFixture, caplog
+) -> None:
+    from rich.console import Console
+
+    import ase_matprop.cli.finetuning as module
+
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level("INFO", "ase_matprop.finetune.run"):
+        patch.setattr(module, "_console", lambda: Console(width=80, highlight=False))
+        options = {"references": "none", "forces": True, "epochs": 1, "force": True, "batch_size": 8}
+        module._show_result(finetune(metal_schnet, calculated, output=tmp_path / "out", **options))
+    lines = capsys.readouterr().out.splitlines()
+    start = next(number for number, line in enumerate(lines) if "held-out rows, eV/atom" in line)
+    shown = lines[start : start + 8]
+    assert max(map(len, shown)) <= 80 and "\u2026" not in "".join(shown)
+    for word in ("MAE", "RMSE", "median", "largest", "kcal/mol", "per atom", "per cell", "Angstrom", "from scratch"):
+        assert any(word in line for line in shown), (word, shown)
+    said = [message for message in caplog.messages if message.startswith("training ")]
+    assert [message.partition(":")[0] for message in said] == ["training fine-tuned", "training from scratch"]
+
+
 def test_function_of_the_command() -> None:
     import ase_matprop.finetune
 

@@ -99,3 +99,11 @@ def test_table_of_a_terminal(project: Path, monkeypatch: pytest.MonkeyPatch, cap
     _show(read_vasp(project))
     shown = capsys.readouterr().out
     assert "alloys/ordered/CuAu/vasprun.xml" in shown and str(project) not in shown and "PBE" in shown
+
+
+def test_one_run_is_no_runs(synthetic, relaxed, tmp_path: Path) -> None:
+    synthetic.write_vasprun(tmp_path / "a" / "vasprun.xml", relaxed["CuAu"][-1:])
+    result = run(tmp_path)
+    assert (
+        result.stderr.startswith("1 run: 1 used (1 structure), 0 rejected\n") and "--references table" in result.stderr
+    )

@@ -203,3 +203,30 @@ def test_outlook_says_that_the_best_was_chosen() -> None:
     other = one.assign(scheme=one["scheme"].replace("TL1", "TL3"), mae=one["mae"] + 0.1)
     both = pd.concat([one, other[other["scheme"] == "TL3"]], ignore_index=True)
     assert "It was chosen out of 2 by this same error on the held-out rows" in said(both)
+
+
+def test_outlook_leaves_out_where_the_start_was_kept() -> None:
+    """The error of the untrained start, 1.0, at 10 rows; then 0.8 / sqrt(rows)."""
+    runs = table({n: [0.8 / n**0.5] * 2 for n in (10, 25, 50, 100, 200)})
+    at_start = (runs["scheme"] == "TL1") & (runs["rows"] == 10)
+    runs = runs.assign(mae=runs["mae"].mask(at_start, 1.0), kept_start=at_start.astype(float))
+    assert "With 10 rows no epoch was better than the untrained start" in said(runs)
+    assert "by 29% (from 0.1600 with 25 to 0.0566 eV/atom with 200)" in said(runs)
+    assert "would bring 0.0400 eV/atom (0.0400 to 0.0400 by" in said(runs)
+    assert "No size is left" in said(runs.assign(kept_start=1.0))
+    assert "by 29%" not in said(runs.drop(columns="kept_start")) and "no epoch" not in said(runs.assign(kept_start=0.0))
+
+
+def test_kept_start_is_in_the_table(metal_schnet: Path, labelled: list[Atoms], tmp_path: Path) -> None:
+    data = [atoms.copy() for atoms in labelled]
+    for atoms, value in zip(data, load_model(metal_schnet).predict(data).values, strict=True):
+        atoms.info = {"formation_energy_per_atom": float(value)}
+    options = {"sizes": [8, 16], "rounds": [1], "repeats": 1}
+    result = learning_curve(metal_schnet, data, tmp_path / "curve", **options)
+    assert result.runs.loc[result.runs["scheme"] == "TL1", "kept_start"].tolist() == [1, 1]
+    assert "With 8 and 16 rows no epoch was better" in " ".join(result.outlook)
+    path = tmp_path / "curve" / "learning_curve.csv"
+    whole = path.read_text()
+    path.write_text("\n".join(line.rpartition(",")[0] for line in whole.splitlines()) + "\n")  # of an older version
+    again = learning_curve(metal_schnet, data, tmp_path / "curve", resume=True, **{**options, "repeats": 2})
+    assert len(again.runs) == len(result.runs) + 4 and again.runs["kept_start"].sum() == 2

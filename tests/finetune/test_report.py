@@ -230,3 +230,14 @@ def test_property_that_is_no_energy(content: Content, tmp_path: Path) -> None:
     gap = content.card.model_copy(update={"property": "band_gap", "unit": "eV", "per_atom": False})
     write(tmp_path, dataclasses.replace(content, card=gap, errors=errors))
     assert "kcal/mol" not in (tmp_path / HTML_FILE).read_text()
+
+
+def test_headline_says_that_scratch_is_better(content: Content) -> None:
+    assert "random weights" not in verdict(content)
+    n_atoms, reference = np.full(40, 4.0), np.zeros(40)
+    for scratch, words in ((0.0195, "is as good (0.0195"), (0.005, "is better (0.0050 against 0.0200 eV/atom)")):
+        errors = {**content.errors, SCRATCH: Errors.of(reference + scratch, reference, n_atoms)}
+        other = dataclasses.replace(content, errors=errors)
+        text = " ".join(cautions(other, change_of_error(other)))
+        assert f"from random weights {words}" in text
+        assert ("from random weights is better still: 0.0050 eV/atom." in verdict(other)) is (scratch < 0.01)
