@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ase_matprop.errors import FeaturizerError, FeaturizerInputError, MatPropError
-from ase_matprop.featurizers.frames import check_frame, check_new_columns
+from ase_matprop.featurizers.frames import check_frame, check_levels, check_new_columns, with_columns
 
 Features = NDArray[np.float64]
 Errors = list[MatPropError | None]
@@ -174,17 +174,18 @@ class BatchFeaturizer(BaseFeaturizer):
         """
         check_options(ignore_errors, return_errors)
         check_frame(df, col_id, type(self).__name__)
-        new = [*self.feature_labels(), *([self.exceptions_label] if return_errors else [])]
-        check_new_columns(df, new, type(self).__name__)
-        if multiindex and not inplace:
-            df = df.copy(deep=False)  # matminer renames the columns of its argument
-        with warnings.catch_warnings():
-            # pandas dislikes how matminer adds columns in place
-            warnings.simplefilter("ignore", pd.errors.PerformanceWarning)
-            result: pd.DataFrame | None = super().featurize_dataframe(
-                df, col_id, ignore_errors, return_errors, inplace=inplace, multiindex=multiindex, pbar=pbar
-            )
-        return result
+        check_levels(df, multiindex)
+        labels = self._frame_labels(multiindex, return_errors)
+        check_new_columns(df, labels, type(self).__name__)
+        if multiindex and inplace:
+            warnings.warn("Multiindexing enabled with inplace=True! The original dataframe index has changed.")
+        entries = df[[col_id] if isinstance(col_id, str) else col_id].to_numpy()
+        features = self.featurize_many(entries, ignore_errors, return_errors, pbar)
+        return with_columns(df, pd.DataFrame(features, index=df.index, columns=labels), inplace, multiindex)
+
+    def _frame_labels(self, multiindex: bool, return_errors: bool) -> list[Any]:
+        """Return the new columns of :meth:`featurize_dataframe`, those of this featurizer alone."""
+        return list(BaseFeaturizer._generate_column_labels(self, multiindex, return_errors))
 
     @property
     def exceptions_label(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -38,7 +39,7 @@ def check_frame(df: Any, col_id: Any, featurizer: str) -> None:
         raise ColumnError(f"the DataFrame has no column {name!r}.{hint} Columns: {_some(known)}.")
 
 
-def check_new_columns(df: pd.DataFrame, labels: Sequence[str], featurizer: str) -> None:
+def check_new_columns(df: pd.DataFrame, labels: Sequence[Any], featurizer: str) -> None:
     """Find columns of the result that are there already, or that it would have twice.
 
     Raises:
@@ -51,12 +52,45 @@ def check_new_columns(df: pd.DataFrame, labels: Sequence[str], featurizer: str) 
             f"{featurizer} has several features called {_some(map(repr, twice))}; leave out one of the featurizers "
             "that have them"
         )
-    there = [column for column in df.columns.tolist() if isinstance(column, str) and column in new]
+    there = [column for column in df.columns.tolist() if column in new]
     if there:
         raise FeaturizerError(
             f"{_some(map(repr, there))} exists in input dataframe: it has features of {featurizer} "
             "already; drop or rename these columns"
         )
+
+
+def check_levels(df: pd.DataFrame, multiindex: bool) -> None:
+    """Find columns of several levels where the result has one, or of more than two.
+
+    Raises:
+        FeaturizerError: saying so.
+    """
+    n_levels = df.columns.nlevels
+    if n_levels > 1 and not multiindex:
+        raise FeaturizerError("the columns of the DataFrame have several levels: set multiindex=True")
+    if n_levels > 2:
+        raise FeaturizerError(f"the columns of the DataFrame have {n_levels} levels; only one or two can be used")
+
+
+def with_columns(df: pd.DataFrame, new: pd.DataFrame, inplace: bool, multiindex: bool) -> pd.DataFrame | None:
+    """Return a table with the columns of another besides; None where they were added to the table itself.
+
+    Args:
+        df: the table; it is changed only if ``inplace``.
+        new: further columns, with the same index.
+        inplace: add them to ``df`` itself.
+        multiindex: put the columns of ``df`` below "Input Data", unless they have two levels.
+    """
+    table = df if inplace else df.copy(deep=False)
+    if multiindex and table.columns.nlevels == 1:
+        table.columns = pd.MultiIndex.from_product((["Input Data"], table.columns.tolist()))
+    if not inplace:
+        return pd.concat([table, new], axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pd.errors.PerformanceWarning)  # many columns in place are what is asked for
+        table[new.columns.tolist()] = new
+    return None
 
 
 def _some(names: Iterable[str], most: int = 8) -> str:

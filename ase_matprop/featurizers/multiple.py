@@ -9,7 +9,6 @@ import pandas as pd
 from matminer.featurizers.base import MultipleFeaturizer as MatminerMultipleFeaturizer
 
 from ase_matprop.featurizers.base import BatchFeaturizer, Features, ProgressBar, check_options, progress_bar, rows_of
-from ase_matprop.featurizers.frames import check_frame, check_new_columns
 
 _ROWS_AT_ONCE = 1024
 
@@ -55,14 +54,12 @@ class MultipleFeaturizer(MatminerMultipleFeaturizer):
                 bar.update(len(block))
         return table
 
-    def featurize_dataframe(self, df: pd.DataFrame, col_id: Any, *args: Any, **kwargs: Any) -> pd.DataFrame | None:
-        """As :meth:`BatchFeaturizer.featurize_dataframe`, with a column of reasons for each featurizer."""
-        check_frame(df, col_id, type(self).__name__)
-        check_new_columns(df, self.feature_labels(), type(self).__name__)
-        if kwargs.get("multiindex") and not kwargs.get("inplace"):
-            df = df.copy(deep=False)  # matminer renames the columns of its argument
-        result: pd.DataFrame | None = super().featurize_dataframe(df, col_id, *args, **kwargs)
-        return result
+    #: as there, with a column of reasons for each featurizer
+    featurize_dataframe = BatchFeaturizer.featurize_dataframe
+
+    def _frame_labels(self, multiindex: bool, return_errors: bool) -> list[Any]:
+        labels: list[Any] = self._generate_column_labels(multiindex, return_errors).tolist()
+        return labels
 
     def transform(self, X: Any) -> Features:  # noqa: N803  scikit-learn's name
         """Return the features as an array, shape (n, n_features); a row that fails is NaN in the features that fail."""

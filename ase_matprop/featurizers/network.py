@@ -19,12 +19,14 @@ from ase_matprop.errors import (
     UnknownElementError,
     unknown_name,
 )
-from ase_matprop.featurizers.base import BatchFeaturizer, Errors, Features, ProgressBar
+from ase_matprop.featurizers.base import BatchFeaturizer, Errors, Features
 from ase_matprop.featurizers.cache import RememberingDescriptor
 from ase_matprop.featurizers.citations import bibtex_of_all
 from ase_matprop.models import DEFAULT_MODEL, Predictor, families
+from ase_matprop.models.card import ModelCard
 from ase_matprop.models.families import Family
 from ase_matprop.models.predictor import COMPOSITIONS_AT_ONCE, STRUCTURES_AT_ONCE, Entry
+from ase_matprop.models.registry import find_model
 from ase_matprop.models.sharing import evaluation_threads, shared_model
 from ase_matprop.properties import get_property
 
@@ -81,8 +83,10 @@ class NetworkFeaturizer(BatchFeaturizer):
 
     @property
     def predictor(self) -> Predictor:
-        """The loaded model."""
-        wanted = (self.model, self.device)  # which set_params may have changed
+        """The loaded model, another one if that of its folder has changed; each access reads the card."""
+        folder = find_model(self.model).resolve()
+        # set_params may have changed what is wanted, and another training what is in the folder
+        wanted = (folder, ModelCard.read(folder).weights.sha256, self.device)
         if self._loaded is None or self._loaded[0] != wanted:
             predictor = shared_model(self.model, self.device)
             if self.family is not None:
@@ -99,7 +103,7 @@ class NetworkFeaturizer(BatchFeaturizer):
 
     def compute(self, rows: Sequence[Any], n_jobs: int) -> tuple[Features, Errors]:
         """Return the features of ``rows`` and None or an error for each."""
-        predictor, layer = self.predictor, self._hidden_layer()
+        predictor, layer = self.predictor, self._hidden_layer()  # one model for all rows
         entries = list(predictor.entries(rows))
         with evaluation_threads():
             if layer is not None:
@@ -111,7 +115,7 @@ class NetworkFeaturizer(BatchFeaturizer):
                 probabilities = predictions.probabilities
                 features = np.column_stack([predictions.values, *further]) if probabilities is None else probabilities
         return features, [
-            None if reason is None else self._error_class(entry)(reason)
+            None if reason is None else _error_class(predictor, entry)(reason)
             for entry, reason in zip(entries, reasons, strict=True)
         ]
 
@@ -125,52 +129,29 @@ class NetworkFeaturizer(BatchFeaturizer):
             )
         return -1 if self.output == "representation" and self.layer is None else self.layer
 
-    def _error_class(self, entry: Entry) -> type[MatPropError]:
-        if entry.error is not None:
-            return StructureError if self.predictor.needs_structure else CompositionError
-        return UnknownElementError if self.predictor.unknown_elements(entry.elements) else DescriptorError
-
     def precheck(self, entry: Any) -> bool:
         """Whether an entry can be featurized, as far as a look at it without its descriptor tells."""
-        (only,) = self.predictor.entries([entry])
-        return only.error is None and not self.predictor.unknown_elements(only.elements)
+        predictor = self.predictor
+        (only,) = predictor.entries([entry])
+        return only.error is None and not predictor.unknown_elements(only.elements)
 
     def feature_labels(self) -> list[str]:
         """Return the names of the features, a fresh list."""
-        card = self.predictor.card
-        layer = self._hidden_layer()
+        predictor, layer = self.predictor, self._hidden_layer()
+        card = predictor.card
         if layer is None:
             if card.material_property.classes:
                 return [f"probability of {name} ({card.name})" for name in card.material_property.classes]
             entries = [get_property(name) for name in card.properties]
             return [f"{entry.name} ({card.name})" + (f" [{entry.unit}]" if entry.unit else "") for entry in entries]
-        width = self.predictor.representation_width(layer)
-        number = range(self.predictor.n_layers)[layer]
+        width = predictor.representation_width(layer)
+        number = range(predictor.n_layers)[layer]
         n_members = card.network.n_members
         return [
             f"{card.name} {f'member {member} ' if n_members > 1 else ''}layer {number} unit {unit}"
             for member in range(n_members)
             for unit in range(width // n_members)
         ]
-
-    def featurize_dataframe(
-        self,
-        df: pd.DataFrame,
-        col_id: Any,
-        ignore_errors: bool = False,
-        return_errors: bool = False,
-        inplace: bool = False,
-        multiindex: bool = False,
-        pbar: ProgressBar = True,
-    ) -> pd.DataFrame | None:
-        result = super().featurize_dataframe(df, col_id, ignore_errors, return_errors, inplace, multiindex, pbar)
-        names = {self._own_exceptions_label(): self.exceptions_label}
-        if not return_errors:
-            return result
-        if result is None:
-            df.rename(columns=names, inplace=True)
-            return None
-        return result.rename(columns=names)
 
     def _generate_column_labels(self, multiindex: bool, return_errors: bool) -> Any:
         """Return the columns, that of the reasons with the model in its name.
@@ -185,9 +166,9 @@ class NetworkFeaturizer(BatchFeaturizer):
         return pd.MultiIndex.from_tuples([(first, names.get(label, label)) for first, label in labels])
 
     def _own_exceptions_label(self) -> str:
-        layer = self._hidden_layer()
-        of_layer = "" if layer is None else f", layer {range(self.predictor.n_layers)[layer]}"
-        return f"{type(self).__name__}({self.predictor.card.name}{of_layer}) Exceptions"
+        predictor, layer = self.predictor, self._hidden_layer()
+        of_layer = "" if layer is None else f", layer {range(predictor.n_layers)[layer]}"
+        return f"{type(self).__name__}({predictor.card.name}{of_layer}) Exceptions"
 
     def citations(self) -> list[str]:
         """Return the BibTeX entries of the model and of its descriptor."""
@@ -195,6 +176,12 @@ class NetworkFeaturizer(BatchFeaturizer):
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_loaded"}
+
+
+def _error_class(predictor: Predictor, entry: Entry) -> type[MatPropError]:
+    if entry.error is not None:
+        return StructureError if predictor.needs_structure else CompositionError
+    return UnknownElementError if predictor.unknown_elements(entry.elements) else DescriptorError
 
 
 class SIPFENNFeaturizer(NetworkFeaturizer):

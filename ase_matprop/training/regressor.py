@@ -6,7 +6,7 @@ import copy
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,12 +24,21 @@ from ase_matprop.errors import RecipeError
 from ase_matprop.models import DEFAULT_MODEL
 from ase_matprop.models.artefact import Scaler, TargetTransform
 from ase_matprop.models.card import ModelCard
+from ase_matprop.models.reach import TrainingDistance
 from ase_matprop.networks import build_network
 from ase_matprop.networks.ensemble import Ensemble, Network
 from ase_matprop.networks.schnetpack_adapter import MAX_Z
 from ase_matprop.training.element_offsets import fit_element_offsets
 from ase_matprop.training.loop import HISTORY, Rows, fit
-from ase_matprop.training.regressor_inputs import Crystals, crystals_in, read_crystals, same_rows
+from ase_matprop.training.regressor_inputs import (
+    Crystals,
+    crystals_in,
+    has_no_rows,
+    numbered_groups,
+    reach_of,
+    read_crystals,
+    same_rows,
+)
 from ase_matprop.training.regressor_model import save_model
 from ase_matprop.training.regressor_settings import RegressorSettings, read_settings
 
@@ -74,6 +83,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         validation_rows_: numbers of the rows that were held out.
         validation_errors_: predicted minus given value of these, shape (n_validation, n_outputs).
         elements_: symbols of the elements that were learnt from; only for structures and compositions.
+        reach_: what else is known of these rows, for the distances and warnings of the saved model; likewise.
         n_features_in_: number of features; only for a table.
 
     References:
@@ -174,6 +184,9 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         self._train(recipe, rows[0], rows[1], n_inputs)
         held_out = inputs.choose(validation) if isinstance(inputs, Crystals) else inputs[validation]
         self.validation_errors_ = self._values(held_out) - targets[validation]
+        if isinstance(inputs, Crystals):
+            hidden = [self._hidden(inputs.features[chosen]) for chosen in (train, validation)]
+            self.reach_ = reach_of(inputs.choose(train), TrainingDistance.fit(*hidden))
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:  # noqa: N803  scikit-learn's name
@@ -185,6 +198,8 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
             ValueError: for anything else in ``X`` that is no finite number, or another number of features.
         """
         check_is_fitted(self)
+        if hasattr(self, "elements_") and has_no_rows(X):
+            return np.empty((0,) if self._one_column else (0, len(self.target_.offset)))
         values = self._values(self._check_predict(X))
         return values[:, 0] if self._one_column else values
 
@@ -214,7 +229,8 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
 
         Raises:
             NotFittedError: before :meth:`fit`.
-            RecipeError: if it was fitted to a table of numbers, the folder is not empty, or the properties do not fit.
+            RecipeError: if it was fitted to a table of numbers, the folder is not empty or cannot be written, or the
+                properties do not fit.
             UnknownNameError: if there is no such property.
         """
         check_is_fitted(self)
@@ -224,22 +240,31 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
     def _values(self, inputs: Crystals | NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the mean prediction, shape (n, n_outputs)."""
         features = inputs.features if isinstance(inputs, Crystals) else inputs
-        n_rows, dtype = len(features), torch.float32 if isinstance(features, Graphs) else torch.float64
-        rows = self._rows(features, np.zeros((n_rows, 1)), np.arange(n_rows))
-        step = _GRAPHS_AT_ONCE if isinstance(features, Graphs) else _ARRAYS_AT_ONCE
-        network = copy.deepcopy(self.ensemble_).to(dtype)  # in float64 a row gives the same alone and in any batch
-        outputs = np.empty((n_rows, len(self.target_.offset)))
-        with torch.inference_mode():
-            for start in range(0, n_rows, step):
-                batch = list(range(start, min(start + step, n_rows)))
-                given = rows[batch][0]
-                result = network(given if isinstance(features, Graphs) else given.to(dtype))
-                outputs[batch] = result.double().numpy()
-        values = self.target_.inverse(outputs)
+        values = self.target_.inverse(self._evaluate(features, lambda network, batch: network(batch)))
         if isinstance(features, Graphs):
             assert isinstance(inputs, Crystals)
             values = values + self.target_.of_elements(inputs.fractions[:, :MAX_Z])
         return values
+
+    def _hidden(self, features: NDArray[np.float64] | Graphs) -> NDArray[np.float64]:
+        """Return the activations of the last hidden layer, those of the members side by side, shape (n, width)."""
+        return self._evaluate(features, lambda network, batch: torch.cat([*network.member_activations(batch, -1)], 1))
+
+    def _evaluate(
+        self, features: NDArray[np.float64] | Graphs, function: Callable[[Ensemble, Any], torch.Tensor]
+    ) -> NDArray[np.float64]:
+        """Return a function of the networks and their inputs, shape (n, width), computed in batches."""
+        n_rows, dtype = len(features), torch.float32 if isinstance(features, Graphs) else torch.float64
+        rows = self._rows(features, np.zeros((n_rows, 1)), np.arange(n_rows))
+        step = _GRAPHS_AT_ONCE if isinstance(features, Graphs) else _ARRAYS_AT_ONCE
+        network = copy.deepcopy(self.ensemble_).to(dtype)  # in float64 a row gives the same alone and in any batch
+        parts: list[NDArray[np.float64]] = []
+        with torch.inference_mode():
+            for start in range(0, n_rows, step):
+                given = rows[list(range(start, min(start + step, n_rows)))][0]
+                result = function(network, given if isinstance(features, Graphs) else given.to(dtype))
+                parts.append(result.double().numpy())
+        return np.concatenate(parts)
 
     def _train(self, recipe: RegressorSettings, train: Rows, validation: Rows, n_inputs: int) -> None:
         members: list[Network] = []
@@ -285,7 +310,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
     ) -> tuple[Crystals | NDArray[np.float64], NDArray[np.float64]]:
         """Return checked inputs and targets."""
         items = crystals_in(X)
-        for stale in ("elements_", "n_features_in_", "feature_names_in_"):  # of another fit
+        for stale in ("elements_", "reach_", "n_features_in_", "feature_names_in_"):  # of another fit
             self.__dict__.pop(stale, None)
         if items is None:
             if recipe.takes_graphs:
@@ -340,9 +365,7 @@ def _hold_out(n_rows: int, groups: Any, share: float, seed: int) -> tuple[NDArra
     """
     if not isinstance(share, float) or not 0.0 < share < 1.0:
         raise RecipeError(f"the validation_fraction must be a number between 0 and 1. Got {share!r}.")
-    labels = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
-    if len(labels) != n_rows:
-        raise RecipeError(f"X has {n_rows} rows, and groups has {len(labels)} labels")
+    labels = numbered_groups(groups, n_rows)
     rows = np.arange(n_rows)
     n_groups = labels.max() + 1
     if n_groups > 1:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from ase_matprop.compositions import CompositionEntry, composition_entries
 from ase_matprop.descriptors.neighbors import Graphs, neighbor_graphs
 from ase_matprop.descriptors.registry import amounts_of, get_descriptor
-from ase_matprop.errors import CompositionError, DescriptorError, MatPropError, StructureError
+from ase_matprop.errors import CompositionError, DescriptorError, MatPropError, RecipeError, StructureError
+from ase_matprop.models.reach import ElementPairs, Environments, Reach, TrainingDistance
 from ase_matprop.networks.schnetpack_adapter import MAX_Z
 from ase_matprop.structures import StructureEntry, one_entry_each
 from ase_matprop.structures.objects import is_single
@@ -50,6 +52,44 @@ class Crystals:
 def same_rows(table: NDArray[Any]) -> NDArray[np.int64]:
     """Return a number per row that is equal for equal rows, shape (n,)."""
     return np.unique(table, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def numbered_groups(groups: Any, n_rows: int) -> NDArray[np.int64]:
+    """Return the number of each row's group, in the order of their labels, shape (n_rows,).
+
+    Raises:
+        RecipeError: if there is not one label for each row, or they cannot be compared with one another.
+    """
+    try:
+        labels = np.asarray(groups, dtype=object).reshape(-1)
+    except ValueError:  # lists of several lengths
+        raise RecipeError("groups must have one label for each row, a number or a string") from None
+    if len(labels) != n_rows:
+        raise RecipeError(f"X has {n_rows} rows, and groups has {len(labels)} labels")
+    missing = np.flatnonzero(pd.isna(labels))
+    if len(missing):
+        raise RecipeError(f"groups has no label for row {missing[0]} ({labels[missing[0]]}); give one for each row")
+    try:
+        return np.unique(labels, return_inverse=True)[1].reshape(-1)
+    except TypeError:
+        kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
+        raise RecipeError(f"the labels of groups must be of one kind, numbers or strings. Got {kinds}.") from None
+
+
+def reach_of(training: Crystals, distance: TrainingDistance | None) -> Reach:
+    """Return what a network saw in its training rows.
+
+    Args:
+        training: the rows.
+        distance: the distance to them.
+    """
+    environments = Environments.of(training.features) if isinstance(training.features, Graphs) else None
+    return Reach(ElementPairs.of(training.fractions > 0.0), environments, distance)
+
+
+def has_no_rows(X: Any) -> bool:  # noqa: N803  scikit-learn's name
+    """Whether this is a list, an array or a table of pandas without a row."""
+    return (isinstance(X, list | tuple) or getattr(X, "ndim", 0) > 0) and len(X) == 0
 
 
 def crystals_in(X: Any) -> list[Any] | None:  # noqa: N803  scikit-learn's name

@@ -36,8 +36,8 @@ def save_model(
     """Write what :meth:`ase_matprop.training.NetworkRegressor.save` says.
 
     Raises:
-        RecipeError: if the regressor was fitted to a table of numbers, the folder is not empty, or the properties are
-            not those of a regression with as many outputs.
+        RecipeError: if the regressor was fitted to a table of numbers, the folder is not empty or cannot be written, or
+            the properties are not those of a regression with as many outputs.
         UnknownNameError: if there is no such property.
     """
     folder = Path(folder)
@@ -51,6 +51,8 @@ def save_model(
         )
     if classes or len(entries) != n_outputs:
         raise RecipeError(f"the network gives {n_outputs} numbers. Got the properties {', '.join(properties)}.")
+    if folder.exists() and not folder.is_dir():
+        raise RecipeError(f"{folder} is a file; choose a new folder")
     if folder.exists() and any(folder.iterdir()):
         raise RecipeError(f"the folder {folder} is not empty; choose another one")
     recipe = regressor.settings_
@@ -94,7 +96,10 @@ def save_model(
         created=datetime.date.today().isoformat(),
         weights=WeightsSpec(sha256="", dtype="float32"),
     )
-    return artefact.save(folder, card, regressor.ensemble_, regressor.scaler_, regressor.target_)
+    try:
+        return artefact.save(folder, card, regressor.ensemble_, regressor.scaler_, regressor.target_, regressor.reach_)
+    except OSError as error:
+        raise RecipeError(f"the folder {folder} cannot be written: {error.strerror}; choose another one") from None
 
 
 def _summary(regressor: NetworkRegressor, column: int) -> ErrorSummary:

@@ -90,6 +90,7 @@ def test_golden_values(name: str) -> None:
     assert ours == pytest.approx(GOLDEN[name], rel=2e-6, abs=1e-6)
 
 
+@pytest.mark.peer
 @pytest.mark.slow
 def test_agrees_with_pysipfenn() -> None:
     reference = reference_module("KS2022")
@@ -102,6 +103,7 @@ def test_agrees_with_pysipfenn() -> None:
         assert_agree(compute(atoms, symmetry=True)[0], expected, 1e-4 if "ZnO" in name else 3e-6)
 
 
+@pytest.mark.peer
 @pytest.mark.slow
 @pytest.mark.parametrize("symbol", ["Pm", "Eu", "Tb", "Yb", "Rn", "Fr", "Lr", "U"])
 def test_elements_with_their_own_rules_agree_with_pysipfenn(symbol: str) -> None:
@@ -114,6 +116,7 @@ def test_elements_with_their_own_rules_agree_with_pysipfenn(symbol: str) -> None
     assert_agree(compute(atoms)[0], expected, 3e-6)
 
 
+@pytest.mark.peer
 @pytest.mark.slow
 def test_labels_of_pysipfenn() -> None:
     reference = reference_module("KS2022")
@@ -251,6 +254,7 @@ def test_dilute_limit_equals_full_supercell(name: str, repeat: tuple[int, int, i
     np.testing.assert_allclose(features, compute(*supercells), rtol=2e-5, atol=2e-4)
 
 
+@pytest.mark.peer
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DILUTE)
 def test_dilute_agrees_with_pysipfenn(name: str) -> None:

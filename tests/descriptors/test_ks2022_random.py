@@ -124,6 +124,7 @@ class Recorder:
         return self.drawn[-1]
 
 
+@pytest.mark.peer
 @pytest.mark.slow
 @pytest.mark.parametrize(("composition", "name"), [("Fe60Ni40", "FCC"), ("Ti80Al20", "HCP")])
 def test_agrees_with_pysipfenn(composition: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,14 @@ from ase_matprop.compositions import as_amounts
 from ase_matprop.descriptors.composition import ElementSlots
 from ase_matprop.descriptors.ks2022 import features as ks
 from ase_matprop.descriptors.ks2022.ordered import features_of
-from ase_matprop.descriptors.sites import SiteStatistics, site_geometry, sphere_volume, structure_columns, sum_by_slot
+from ase_matprop.descriptors.sites import (
+    SiteStatistics,
+    chunks_of_structures,
+    site_geometry,
+    sphere_volume,
+    structure_columns,
+    sum_by_slot,
+)
 from ase_matprop.descriptors.tessellation import Tessellation
 from ase_matprop.descriptors.voronoi import tessellate
 from ase_matprop.errors import CompositionError, DescriptorError
@@ -232,14 +239,19 @@ def pooled_features(cells: Sequence[Atoms]) -> FloatArray:
     """
     if not cells:
         raise DescriptorError("there are no cells to pool; give at least one")
-    tessellation, failures = tessellate(cells)
     for index, atoms in enumerate(cells):
-        problem = ks.atoms_error(atoms) or failures[index]
+        problem = ks.atoms_error(atoms)
         if problem is not None:
             raise DescriptorError(f"cell {index}: {problem}")
-    if tessellation is None:
-        raise DescriptorError("no cell has a tessellation")
-    features: FloatArray = features_of(tessellation, cells, pooled=True)[0]
+    parts: list[Tessellation] = []
+    for chunk in chunks_of_structures(cells, [None] * len(cells)):
+        tessellation, failures = tessellate([cells[index] for index in chunk])
+        for index, failure in zip(chunk, failures, strict=True):
+            if failure is not None:
+                raise DescriptorError(f"cell {index}: {failure}")
+        assert tessellation is not None  # since nothing failed
+        parts += tessellation.split()
+    features: FloatArray = features_of(Tessellation.join(parts), cells, pooled=True)[0]
     return features
 
 
