@@ -244,3 +244,37 @@ def test_sigma_has_the_geometry_of_the_243_endmembers(data_dir: Path) -> None:
     assert len({relaxed.info["id"] for relaxed in endmembers}) == 243
     assert max(shifts) < 0.2 and np.mean(shifts) < 0.08  # Angstrom
     assert np.ptp(ratios) < 0.1 and np.mean(ratios) == pytest.approx(0.982, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("space_group", "lattice", "message"),
+    [
+        (221, {"a": 3.9, "b": 5.0}, "b is 5, but space group 221 wants 3.9"),
+        (221, {"a": 3.9, "alpha": 80.0}, "alpha is 80, but space group 221 wants 90"),
+        (123, {"a": 3.9, "b": 4.0, "c": 5.0}, "b is 4, but space group 123 wants 3.9"),
+        (194, {"a": 3.9, "c": 5.0, "gamma": 90.0}, "gamma is 90, but space group 194 wants 120"),
+        (62, {"a": 3.9, "b": 4.0, "c": 5.0, "beta": 91.0}, "beta is 91, but space group 62 wants 90"),
+        (14, {"a": 3.9, "b": 4.0, "c": 5.0, "beta": 91.0, "gamma": 92.0}, "only one angle free"),
+    ],
+)
+def test_lattice_of_another_crystal_system(
+    tmp_path: Path, space_group: int, lattice: dict[str, float], message: str
+) -> None:
+    path = tmp_path / "own.yaml"
+    text = ", ".join(f"{key}: {value}" for key, value in lattice.items())
+    path.write_text(
+        f"- {{name: q, space_group: {space_group}, lattice: {{{text}}}, sublattices: {{A: [1a, Ti, 0, 0, 0]}}}}\n"
+    )
+    with pytest.raises(StructureError, match=message):
+        load_prototypes(path)
+
+
+def test_the_cell_of_another_compound_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    b2 = get_prototype("B2")
+    with caplog.at_level("WARNING", logger="ase_matprop"):
+        b2.decorate({"A": "Ni", "B": "Al"}, volume=ground_state_volumes())
+        b2.decorate({})
+        assert not caplog.records
+        b2.decorate({"A": "Ni", "B": "Al"})
+    (record,) = caplog.records
+    assert f"AlNi has the cell of {b2.representative}; give volume=" in record.getMessage()

@@ -140,7 +140,9 @@ def featurize(
     inputs: Inputs,
     descriptor: Annotated[
         str,
-        typer.Option("--descriptor", "-d", help="ward2017, ks2022, structure, composition, fractions, or several joined by +."),
+        typer.Option(
+            "--descriptor", "-d", help="ward2017, ks2022, structure, composition, fractions, or several joined by +."
+        ),
     ] = "ward2017",
     output: OutputOption = None,
     jobs: JobsOption = 1,

@@ -18,6 +18,7 @@ from ase_matprop.errors import DescriptorError, unknown_name
 FloatArray = NDArray[np.float64]
 Features = tuple[FloatArray, list[str | None]]
 Amounts = Mapping[int, float]
+_ROWS_PER_PROCESS = 16
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Descriptor:
         Args:
             structures: structures that passed :func:`ase_matprop.structures.as_atoms`; where the descriptor does not
                 need the structure, also compositions as atomic number -> amount.
-            n_jobs: number of processes; -1 for one per core.
+            n_jobs: number of processes; -1 for one per core, and never more; small batches are not divided.
 
         Returns:
             Features of shape (n, n_features), NaN in the rows that have none, and n entries of None or the reason.
@@ -56,7 +57,12 @@ class Descriptor:
             return self._function(structures)
         import joblib  # only needed here, and slow to import
 
-        n_chunks = min(len(structures), 4 * joblib.effective_n_jobs(n_jobs))
+        # a process takes a second to start: never more than there are cores, or than have something to do
+        most = min(joblib.cpu_count(), math.ceil(len(structures) / _ROWS_PER_PROCESS))
+        n_jobs = min(joblib.effective_n_jobs(n_jobs), most)
+        if n_jobs == 1:
+            return self._function(structures)
+        n_chunks = min(len(structures), 4 * n_jobs)
         bounds = np.linspace(0, len(structures), n_chunks + 1).astype(int)
         parts = joblib.Parallel(n_jobs=n_jobs)(
             joblib.delayed(_compute_part)(self.name, list(structures[start:stop])) for start, stop in pairwise(bounds)

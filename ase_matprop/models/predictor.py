@@ -67,6 +67,13 @@ class Predictor:
         self._descriptor = descriptor_of(self.card)
         self._elements = frozenset(atomic_numbers[symbol] for symbol in self.card.elements)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_descriptor"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._descriptor = descriptor_of(self.card)  # which has local functions, and cannot be sent
+
     def __repr__(self) -> str:
         return f"Predictor({self.card.name!r}, property={self.card.property!r}, unit={self.card.unit!r})"
 

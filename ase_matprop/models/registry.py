@@ -39,7 +39,7 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
             hint = f"; did you mean {below[0]}?" if below else ""
             raise ArtefactError(f"{folder} is no model folder: it has no {CARD_FILE}{hint}")
         return folder
-    if len(folder.parts) > 1:
+    if len(folder.parts) > 1 or name.startswith((".", "~")) or os.sep in name:
         raise ArtefactError(f"the model folder {folder} does not exist")
     raise unknown_name("model", name, shipped)
 

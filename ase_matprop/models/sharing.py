@@ -11,14 +11,14 @@ from contextlib import contextmanager
 import torch
 
 from ase_matprop.models.card import ModelCard
-from ase_matprop.models.loading import load_model
+from ase_matprop.models.loading import Names, load_model, names_of
 from ase_matprop.models.predictor import Predictor
 from ase_matprop.models.registry import find_model
 
 #: models that stay loaded; the one that was not asked for the longest goes first
 MODELS_KEPT = 8
 
-_loaded: OrderedDict[tuple[str, str, str], Predictor] = OrderedDict()
+_loaded: OrderedDict[tuple[str, ...], Predictor] = OrderedDict()
 
 
 class _Process:
@@ -36,7 +36,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
     os.register_at_fork(after_in_child=_Process.after_fork)
 
 
-def shared_model(name_or_path: str | os.PathLike[str], device: str = "cpu") -> Predictor:
+def shared_model(name_or_path: str | os.PathLike[str], device: str = "cpu", compare_with: Names = ()) -> Predictor:
     """Return a model that this process has loaded before, as long as its weights are the same, or load it.
 
     A forked process has the models of its parent.  The predictor belongs to all who asked for it: do not change it.
@@ -44,12 +44,13 @@ def shared_model(name_or_path: str | os.PathLike[str], device: str = "cpu") -> P
     Raises:
         UnknownNameError: if there is no such model.
         ArtefactError: if the model folder is incomplete or was altered.
+        MatPropError: if the model cannot be compared with those of ``compare_with``.
     """
-    folder = find_model(name_or_path).resolve()
-    key = (str(folder), ModelCard.read(folder).weights.sha256, device)
+    folder, *others = (find_model(model).resolve() for model in (name_or_path, *names_of(compare_with)))
+    key = (device, *(text for each in (folder, *others) for text in (str(each), ModelCard.read(each).weights.sha256)))
     with _Process.lock:
         if key not in _loaded:
-            _loaded[key] = load_model(folder, device=device)
+            _loaded[key] = load_model(folder, device=device, compare_with=others)
             while len(_loaded) > MODELS_KEPT:
                 _loaded.popitem(last=False)
         _loaded.move_to_end(key)

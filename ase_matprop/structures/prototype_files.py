@@ -150,7 +150,26 @@ def _cell_parameters(lattice: Any, space_group: int) -> list[float]:
     missing = [key for key in known if key not in given]
     if missing:
         raise StructureError(f"lattice: {missing[0]} is missing, which space group {space_group} leaves free")
+    _check_crystal_system(given, space_group)
     return [given[key] for key in known]
+
+
+def _check_crystal_system(given: Mapping[str, float], space_group: int) -> None:
+    """Refuse lattice parameters that the crystal system of the space group does not have."""
+    wanted: dict[str, float] = {}
+    if space_group in _CUBIC:
+        wanted["c"] = given["a"]
+    if space_group in _CUBIC or space_group in _TETRAGONAL or space_group in _HEXAGONAL:
+        wanted["b"] = given["a"]
+    if space_group >= 16:  # no longer triclinic or monoclinic
+        wanted |= {"alpha": 90.0, "beta": 90.0, "gamma": 120.0 if space_group in _HEXAGONAL else 90.0}
+    for key, value in wanted.items():
+        if abs(given[key] - value) > 1e-6 * value:
+            raise StructureError(
+                f"lattice: {key} is {given[key]:g}, but space group {space_group} wants {value:g}; leave it out"
+            )
+    if 3 <= space_group <= 15 and sum(given[key] != 90.0 for key in ("alpha", "beta", "gamma")) > 1:
+        raise StructureError(f"lattice: space group {space_group} leaves only one angle free; give one")
 
 
 def _from_poscar(text: Any) -> tuple[Atoms, tuple[Sublattice, ...], int | None]:

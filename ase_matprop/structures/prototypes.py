@@ -13,6 +13,7 @@ the same format, or in that of pySIPFENN, are read by :func:`load_prototypes`.  
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from ase_matprop.errors import StructureError, unknown_name
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Prototype", "PrototypeLibrary", "Sublattice", "get_prototype", "list_prototypes", "load_prototypes"]
 
@@ -143,6 +146,13 @@ class Prototype:
         symbols = np.array([chosen[sublattice.name] for sublattice in self.sublattices])
         atoms = self.atoms(conventional=conventional)
         atoms.set_chemical_symbols(symbols[atoms.arrays["sublattice"]].tolist())
+        if volume is None and set(atoms.symbols) - {sublattice.element for sublattice in self.sublattices}:
+            logger.warning(
+                "prototype %s: %s has the cell of %s; give volume=, such as ground_state_volumes() of the elements",
+                self.name,
+                atoms.get_chemical_formula(mode="metal"),
+                self.representative,
+            )
         if volume is not None:
             wanted = self._volume_per_atom(atoms, volume)
             atoms.set_cell(atoms.cell * np.cbrt(wanted * len(atoms) / atoms.get_volume()), scale_atoms=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from ase_matprop import load_model, predict
 from ase_matprop.compositions import as_amounts
 from ase_matprop.descriptors.registry import get_descriptor
-from ase_matprop.errors import MatPropError
+from ase_matprop.errors import ArtefactError, MatPropError
 from ase_matprop.models import Predictor, artefact
 from tests.conftest import prototype_crystals
 
@@ -309,3 +310,27 @@ def test_default_model_is_invariant_and_batch_independent(default: Predictor) ->
     np.testing.assert_allclose(together.values, alone, atol=1e-5)
     supercells = default.predict([atoms * (2, 1, 1) for atoms in crystals])
     np.testing.assert_allclose(supercells.values, together.values, atol=2e-3)
+
+
+@pytest.mark.parametrize("fixture", ["small_model", "structure_model", "schnet_model"])
+def test_a_loaded_model_can_be_sent_to_another_process(fixture: str, request: pytest.FixtureRequest) -> None:
+    predictor = load_model(request.getfixturevalue(fixture))
+    atoms = bulk("NaCl", "rocksalt", 5.64)
+    again = pickle.loads(pickle.dumps(predictor))
+    np.testing.assert_array_equal(again.predict(atoms).values, predictor.predict(atoms).values)
+
+
+def test_more_processes_than_there_is_work(structure_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few structures are no work for a second process."""
+
+    def refuse(*arguments, **options):
+        raise AssertionError("processes were started")
+
+    monkeypatch.setattr("joblib.Parallel", refuse)
+    assert load_model(structure_model).predict([bulk("NaCl", "rocksalt", 5.64)] * 3, n_jobs=64).n_failed == 0
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "nowhere/model", "~/nowhere"])
+def test_a_path_is_no_name(name: str) -> None:
+    with pytest.raises(ArtefactError, match="model folder .*nowhere.* does not exist"):
+        load_model(name)
