@@ -178,7 +178,7 @@ class BatchFeaturizer(BaseFeaturizer):
         labels = self._frame_labels(multiindex, return_errors)
         check_new_columns(df, labels, type(self).__name__)
         if multiindex and inplace:
-            warnings.warn("Multiindexing enabled with inplace=True! The original dataframe index has changed.")
+            warnings.warn("Multiindexing enabled with inplace=True: the columns of the DataFrame change", stacklevel=2)
         entries = df[[col_id] if isinstance(col_id, str) else col_id].to_numpy()
         features = self.featurize_many(entries, ignore_errors, return_errors, pbar)
         return with_columns(df, pd.DataFrame(features, index=df.index, columns=labels), inplace, multiindex)

@@ -70,6 +70,16 @@ _PAPERS: dict[str, tuple[str, str, str, str, str, str, str]] = {
         "111254",
         "2022",
     ),
+    "10.1016/j.commatsci.2024.113495": (
+        "krajewski2025pysipfenn",
+        "Krajewski, Adam M. and Siegel, Jonathan W. and Liu, Zi-Kui",
+        "Efficient structure-informed featurization and property prediction of ordered, dilute, and random atomic "
+        "structures",
+        "Comput. Mater. Sci.",
+        "247",
+        "113495",
+        "2025",
+    ),
     "10.1063/1.5019779": (
         "schutt2018schnet",
         r"Sch{\"u}tt, Kristof T. and Sauceda, Huziel E. and Kindermans, Pieter-Jan and Tkatchenko, Alexandre and "

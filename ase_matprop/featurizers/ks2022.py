@@ -18,8 +18,9 @@ from ase_matprop.featurizers.descriptors import DescriptorFeaturizer
 from ase_matprop.structures import as_atoms, one_entry_each
 
 KRAJEWSKI_2022 = "10.1016/j.commatsci.2022.111254"
+KRAJEWSKI_2025 = "10.1016/j.commatsci.2024.113495"  # pySIPFENN
 
-_PAPERS = (KRAJEWSKI_2022, WARD_2017, WARD_2016)
+_PAPERS = (KRAJEWSKI_2022, KRAJEWSKI_2025, WARD_2017, WARD_2016)
 
 
 class KS2022(DescriptorFeaturizer):
@@ -33,6 +34,7 @@ class KS2022(DescriptorFeaturizer):
 
     References:
         Krajewski et al., Comput. Mater. Sci. 208, 111254 (2022), doi:10.1016/j.commatsci.2022.111254
+        Krajewski et al., Comput. Mater. Sci. 247, 113495 (2025), doi:10.1016/j.commatsci.2024.113495
     """
 
     descriptor = "ks2022"
@@ -58,6 +60,7 @@ class KS2022Dilute(BatchFeaturizer):
 
     References:
         Krajewski et al., Comput. Mater. Sci. 208, 111254 (2022), doi:10.1016/j.commatsci.2022.111254
+        Krajewski et al., Comput. Mater. Sci. 247, 113495 (2025), doi:10.1016/j.commatsci.2024.113495
     """
 
     def __init__(self, host: Any = None) -> None:
@@ -119,6 +122,7 @@ class KS2022RandomSolution(BatchFeaturizer):
 
     References:
         Krajewski et al., Comput. Mater. Sci. 208, 111254 (2022), doi:10.1016/j.commatsci.2022.111254
+        Krajewski et al., Comput. Mater. Sci. 247, 113495 (2025), doi:10.1016/j.commatsci.2024.113495
     """
 
     rows_at_once = 16

@@ -19,13 +19,15 @@ from ase.formula import Formula
 
 from ase_matprop.errors import MatPropError
 from ase_matprop.models import DEFAULT_MODEL, Predictions
+from ase_matprop.models.loading import Names
 from ase_matprop.properties import get_property
 from ase_matprop.workflows.database_files import Change, OpenDatabase, open_database, open_result
-from ase_matprop.workflows.loading import Model, cached_model, check_threads, evaluation_threads
+from ase_matprop.workflows.loading import Model, cached_model, check_threads, compared_tags, evaluation_threads
 from ase_matprop.workflows.ranking import FAILURES_KEPT
 from ase_matprop.workflows.streaming import Progress
 
 _ROWS_AT_ONCE = 256
+_OPTIONAL = ("spread", "distance", "disagreement", "compared_with", "warning", "error")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def add_predictions(
     n_jobs: int = 1,
     device: str = "cpu",
     threads: int | None = None,
+    compare_with: Names = (),
     progress: Progress | None = None,
 ) -> DatabasePredictions:
     """Add what a model predicts for the rows of an ASE database as key-value pairs.
@@ -73,9 +76,9 @@ def add_predictions(
     ``add_predictions("candidates.db", "irnet17-mp", output="scored.db", key="hform")`` writes, for each row, ``hform``
     (the value; of a class its name), ``hform_model`` (name of the model and first digits of its weights' SHA-256),
     ``hform_structure`` (digits that change with the structure), where there are any ``hform_spread``,
-    ``hform_distance`` and ``hform_warning``, and in place of the value ``hform_error`` where there is none.
-    Everything else in a row stays.  Unit and meaning are in the ``key_descriptions`` of the database's metadata, where
-    ASE looks for them.
+    ``hform_distance``, ``hform_disagreement`` and ``hform_warning``, and in place of the value ``hform_error`` where
+    there is none.  Everything else in a row stays, its id too.  Unit and meaning are in the ``key_descriptions`` of the
+    database's metadata, where ASE looks for them.
 
     Rows are written batch by batch, each batch as a whole (in a JSON file, which ASE reads and writes as a whole, every
     few seconds).  A run that was stopped goes on when the same call is made again: rows that have the value of this
@@ -95,13 +98,16 @@ def add_predictions(
         n_jobs: number of processes for the descriptor; -1 for one per core.
         device: torch device of the network.
         threads: threads of the network's evaluation; see :func:`~ase_matprop.workflows.loading.evaluation_threads`.
+        compare_with: other models of the same property, for ``<key>_disagreement`` with them and their names in
+            ``<key>_compared_with``.
         progress: called with the number of finished rows after each batch, those passed over included.
 
     Raises:
         UnknownNameError: if there is no such model or property.
         MatPropError: if neither ``output`` nor ``in_place`` is given, or both; the database does not exist, is locked
-            or cannot be read; ``output`` exists and is no copy of it; the key is not one that ASE allows, or holds
-            values that no model wrote; the selection cannot be used or chooses no row.
+            or cannot be read; ``output`` exists and is no copy of it as it is now; the key is not one that ASE allows,
+            or holds values that no model wrote; the models cannot be compared; the selection cannot be used or chooses
+            no row.
     """
     if (output is None) == (not in_place):
         raise MatPropError(
@@ -111,11 +117,15 @@ def add_predictions(
     if not isinstance(batch_size, int) or batch_size < 1:
         raise MatPropError(f"the batch_size must be a positive integer. Got {batch_size!r}.")
     check_threads(threads)
-    predictor = cached_model(model, device)
+    predictor = cached_model(model, device, compare_with)
     card = predictor.card
     name = card.property if property is None else property
     unit = predictor.predict([])[name].unit  # raises for a property that the model has not
-    column = _Column(_check_key(key or _default_key(name, card.name)), f"{card.name} {card.weights.sha256[:12]}")
+    column = _Column(
+        _check_key(key or _default_key(name, card.name)),
+        f"{card.name} {card.weights.sha256[:12]}",
+        ", ".join(compared_tags(predictor)) if name == card.property else "",  # they compare the first property
+    )
     with _sqlite_errors(), contextlib.ExitStack() as stack:
         opened = target = stack.enter_context(open_database(db, writable=in_place))
         if output is not None:
@@ -164,19 +174,22 @@ class _Column:
     Attributes:
         key: key of the value.
         tag: name and weights of the model.
+        compared: names and weights of the models that it is compared with, empty where there are none.
     """
 
-    def __init__(self, key: str, tag: str) -> None:
+    def __init__(self, key: str, tag: str, compared: str) -> None:
         self.key = key
         self.tag = tag
+        self.compared = compared
         self._of_model, self._of_structure = f"{key}_model", f"{key}_structure"
-        self._optional = (key, *(f"{key}_{what}" for what in ("spread", "distance", "warning", "error")))
+        self._optional = (key, *(f"{key}_{what}" for what in _OPTIONAL))
 
     def is_done(self, row: Any) -> bool:
         """Whether a row has what this model says of its structure."""
         pairs = row.key_value_pairs
         return (
             pairs.get(self._of_model) == self.tag
+            and pairs.get(f"{self.key}_compared_with", "") == self.compared
             and pairs.get(self._of_structure) == _fingerprint(row)
             and (self.key in pairs or f"{self.key}_error" in pairs)
         )
@@ -188,15 +201,18 @@ class _Column:
     def changes(self, row: Any, predictions: Predictions, number: int) -> Change:
         """Return what to set and what to delete in a row, whose predictions have this number."""
         values: dict[str, Any] = {self._of_model: self.tag, self._of_structure: _fingerprint(row)}
-        error, warning = predictions.errors[number], (predictions.warnings or [None] * len(predictions))[number]
+        error, warning = predictions.errors[number], predictions.warnings[number]
+        if self.compared:
+            values[f"{self.key}_compared_with"] = self.compared
         if error is not None:
             values[f"{self.key}_error"] = error
         else:
             label = predictions.labels[number]
             values[self.key] = float(predictions.values[number]) if label is None else label
-            for what, numbers in (("spread", predictions.spread), ("distance", predictions.distance)):
-                if math.isfinite(numbers[number]):
-                    values[f"{self.key}_{what}"] = float(numbers[number])
+            for what in ("spread", "distance", "disagreement"):
+                quantity = float(getattr(predictions, what)[number])
+                if math.isfinite(quantity):
+                    values[f"{self.key}_{what}"] = quantity
             if warning is not None:
                 values[f"{self.key}_warning"] = warning
         return row.id, values, [name for name in self._optional if name not in values]

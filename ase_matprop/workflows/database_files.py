@@ -26,6 +26,7 @@ _FORMATS = (".db", ".json")
 _SERVERS = ("postgresql://", "postgres://", "mysql://", "mariadb://")
 _LOCK_TIMEOUT = 30.0  # seconds
 _FLUSH_SECONDS = 10.0
+_SOURCE = "ase_matprop_source"  # in the metadata of a copy: hash of what was copied
 
 #: id of a row, values to set, keys to delete
 Change = tuple[int, dict[str, Any], list[str]]
@@ -57,7 +58,7 @@ class OpenDatabase:
 
     def rows(self, selection: Any = None) -> Iterator[Any]:
         """Return the selected rows with nothing but ids, key-value pairs and what is as short."""
-        columns = ["id", "unique_id", "key_value_pairs"]
+        columns = ["id", "unique_id", "mtime", "key_value_pairs"]
         return iter(self.database.select(selection, include_data=False, columns=columns))
 
     def get(self, number: int) -> Any:
@@ -203,25 +204,43 @@ def open_result(source: OpenDatabase, output: Path) -> OpenDatabase:
         raise MatPropError(f"the output {output} is the database itself; give in_place=True to write into it")
     if not output.parent.is_dir():
         raise MatPropError(f"the folder of the output {output} does not exist; make it first")
-    if output.exists():
-        result = _open_file(output.resolve(), lock=False)
-        if _identity(result) != _identity(source):
-            raise MatPropError(
-                f"the output {output} exists and is no copy of {source.address} as it is now; delete it, or choose "
-                "another name"
-            )
-        return result
+    output = output.resolve()
+    state = _identity(source, with_times=True)
+    _make_copy(source, output, state)
+    result = _open_file(output, lock=True)
+    kept = result.database.metadata.get(_SOURCE)  # none in a copy that was made by other means
+    same = kept == state if kept is not None else _identity(result) == _identity(source)
+    if not same:
+        result.close()
+        raise MatPropError(
+            f"the output {output} exists and is no copy of {source.address} as it is now; delete it, or choose another "
+            "name"
+        )
+    return result
+
+
+def _make_copy(source: OpenDatabase, output: Path, state: str) -> None:
+    """Copy the database, unless the copy is there."""
+    lock = Lock(f"{output}.lock", world=DummyMPI(), timeout=_LOCK_TIMEOUT)
     partial = output.with_name(f"{output.stem}.partial{output.suffix}")
-    partial.unlink(missing_ok=True)
     try:
-        _copy(source, partial)
+        lock.acquire()
+    except TimeoutError:
+        raise _locked(str(output)) from None
+    except OSError as error:
+        raise MatPropError(f"the output {output} cannot be written: {error.strerror}") from None
+    try:
+        if output.exists():
+            return
+        partial.unlink(missing_ok=True)
+        _copy(source, partial, state)
         partial.replace(output)
     except OSError as error:
         raise MatPropError(f"the output {output} cannot be written: {error.strerror}") from None
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-    return _open_file(output.resolve(), lock=False)
+        lock.release()
 
 
 def _open_file(path: Path, *, lock: bool) -> OpenDatabase:
@@ -239,14 +258,15 @@ def _open_file(path: Path, *, lock: bool) -> OpenDatabase:
     return opened
 
 
-def _copy(source: OpenDatabase, path: Path) -> None:
+def _copy(source: OpenDatabase, path: Path, state: str) -> None:
+    """Copy all rows with their ids, and note in the metadata which state of the source these are."""
     if source.path is None or source.path.suffix != path.suffix:
         target = _open_empty(path)
         with target.database:
             for row in source.database.select():
+                _set_next_id(target.database, row.id)  # where rows were deleted ASE would number them anew
                 target.database.write(row, key_value_pairs=row.key_value_pairs, data=row.get("data", {}))
-        if source.database.metadata:
-            target.database.metadata = source.database.metadata
+        target.database.metadata = source.database.metadata
         target.close()
     elif path.suffix == ".json":
         shutil.copyfile(source.path, path)
@@ -255,6 +275,19 @@ def _copy(source: OpenDatabase, path: Path) -> None:
             reading.backup(writing)
         reading.close()
         writing.close()
+    with _open_file(path, lock=False) as target:
+        target.database.metadata = {**target.database.metadata, _SOURCE: state}
+
+
+def _set_next_id(database: Any, number: int) -> None:
+    """Let the next row that is written to a database of ours have this id."""
+    if isinstance(database, _Buffered):
+        content, ids, _ = database._read_json()
+        database._write_json(content, ids, number)
+        return
+    with database.managed_connection() as connection:
+        connection.execute("DELETE FROM sqlite_sequence WHERE name='systems'")
+        connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('systems', ?)", (number - 1,))
 
 
 def _open_empty(path: Path) -> OpenDatabase:
@@ -263,12 +296,14 @@ def _open_empty(path: Path) -> OpenDatabase:
     return _OpenJSON(path, lock=False) if path.suffix == ".json" else OpenDatabase(connect(str(path)), str(path), path)
 
 
-def _identity(opened: OpenDatabase) -> str:
-    """Return a hash of the rows' own identifiers, in the order of the rows."""
+def _identity(opened: OpenDatabase, *, with_times: bool = False) -> str:
+    """Return a hash of the rows' own identifiers, and of when they were changed, in the order of the rows."""
     digest = hashlib.sha256()
     for row in opened.rows():
-        digest.update(f"{row.unique_id}\n".encode())
-    return digest.hexdigest()
+        digest.update(
+            f"{row.unique_id} {row.id} {float(row.mtime)!r}\n".encode() if with_times else row.unique_id.encode()
+        )
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _check_format(path: Path) -> None:

@@ -11,12 +11,13 @@ import torch
 
 from ase_matprop.errors import MatPropError, unknown_name
 from ase_matprop.models import ModelCard, Predictor, sharing
+from ase_matprop.models.loading import Names, names_of
 from ase_matprop.properties import get_property
 
 Model = str | os.PathLike[str] | Predictor
 
 
-def cached_model(model: Model, device: str = "cpu") -> Predictor:
+def cached_model(model: Model, device: str = "cpu", compare_with: Names = ()) -> Predictor:
     """Return a model, loaded by this process at most once as long as its weights are the same.
 
     A forked process has the models that its parent had loaded.  The predictor is shared: do not change it.
@@ -24,14 +25,25 @@ def cached_model(model: Model, device: str = "cpu") -> Predictor:
     Args:
         model: name of a shipped model, path of a model folder, or a predictor, which is returned as it is.
         device: torch device on which the network is evaluated.
+        compare_with: other models of the same property, as for :func:`ase_matprop.load_model`.
 
     Raises:
         UnknownNameError: if there is no such model.
         ArtefactError: if the model folder is incomplete or was altered.
+        MatPropError: if the models cannot be compared, or ``model`` is a predictor, which has its own ``compare_with``.
     """
-    if isinstance(model, Predictor):
-        return model
-    return sharing.shared_model(model, device)
+    if not isinstance(model, Predictor):
+        return sharing.shared_model(model, device, compare_with)
+    if names_of(compare_with):
+        raise MatPropError(
+            "the model is loaded already; give compare_with to load_model instead, or the name of the model here"
+        )
+    return model
+
+
+def compared_tags(predictor: Predictor) -> list[str]:
+    """Return names, and first digits of the weights' SHA-256, of the models that a model is compared with."""
+    return [f"{other.card.name} {other.card.weights.sha256[:12]}" for other in predictor._others]
 
 
 @contextmanager

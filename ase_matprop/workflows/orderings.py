@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ase_matprop.errors import MatPropError, StructureError
 from ase_matprop.models import DEFAULT_MODEL
+from ase_matprop.models.loading import Names
 from ase_matprop.workflows.loading import Model, cached_model
-from ase_matprop.workflows.ranking import rank
+from ase_matprop.workflows.ranking import ranked
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -60,9 +61,7 @@ def _ordered(
     fractional = structure.frac_coords
     seen: set[bytes] = set()
     labels = np.zeros(len(structure), dtype=np.int8)
-    for arrangement in itertools.product(*(_arrangements(tuple(counts.values())) for _, counts in groups)):
-        for (sites, _), chosen in zip(groups, arrangement, strict=True):
-            labels[sites] = chosen
+    for _ in _fill(labels, groups):
         if permutations is not None:
             images = labels[permutations]
             least = images[np.lexsort(images.T[::-1])[0]].tobytes()
@@ -95,6 +94,7 @@ def rank_orderings(
     n_jobs: int = 1,
     device: str = "cpu",
     threads: int | None = None,
+    compare_with: Names = (),
 ) -> list[dict[str, Any]]:
     """Rank what an ordering transformation of pymatgen returned, or all orderings of a disordered structure.
 
@@ -114,6 +114,7 @@ def rank_orderings(
         n_jobs: number of processes for the descriptor; -1 for one per core.
         device: torch device of the network.
         threads: threads of the network's evaluation.
+        compare_with: other models of the same property, for the "disagreement" with them.
 
     Returns:
         New dictionaries, the best first, as pymatgen has them: "structure", "num_sites", the value under the name of
@@ -126,7 +127,7 @@ def rank_orderings(
             ground state.  The message names the first one.
         MatPropError: if the model sees nothing but the composition, or :func:`orderings` has too many of them.
     """
-    predictor = cached_model(model, device)
+    predictor = cached_model(model, device, compare_with)
     if not predictor.needs_structure:
         raise MatPropError(
             f"the model {predictor.card.name} sees nothing but the composition, so all orderings have the same value; "
@@ -134,7 +135,7 @@ def rank_orderings(
         )
     if hasattr(source, "is_ordered"):
         source = [source] if source.is_ordered else orderings(source, symmetry=symmetry)
-    extras: dict[int, dict[str, Any]] = {}
+    extras: dict[int, dict[str, Any]] = {}  # of the batch in the making
 
     def plain(items: Iterable[Any]) -> Iterator[Any]:
         for index, item in enumerate(items):
@@ -144,16 +145,14 @@ def rank_orderings(
             else:
                 yield item
 
-    ranking = rank(
+    ranking, beside = ranked(
         plain(source),
         predictor,
-        keep=keep,
-        property=property,
-        highest_first=highest_first,
-        batch_size=batch_size,
-        n_jobs=n_jobs,
-        device=device,
-        threads=threads,
+        (batch_size, n_jobs, threads),
+        keep,
+        property,
+        highest_first,
+        extra=lambda index: extras.pop(index, {}),  # those of rows that are not kept go
     )
     if ranking.failures:
         index, name, reason = ranking.failures[0]
@@ -161,14 +160,17 @@ def rank_orderings(
             f"{ranking.n_failed} of {ranking.n_seen} orderings have no value; number {index}, {name}: {reason}"
         )
     rows = []
-    for structure, value, index in zip(ranking.structures, ranking.values.tolist(), ranking.indices, strict=True):
-        row = extras.get(int(index), {})
+    for number, (structure, value, row) in enumerate(
+        zip(ranking.structures, ranking.values.tolist(), beside, strict=True)
+    ):
         if "energy" in row:
             row["previous_energy"] = row.pop("energy")
         row.pop("energy_above_minimum", None)
         row |= {"structure": structure, "num_sites": len(structure), ranking.property: value}
         if ranking.unit == "eV/atom":
             row |= {"energy": value * len(structure), "energy_above_minimum": value - float(ranking.values.min())}
+        if ranking.compared_with:
+            row["disagreement"] = float(ranking.disagreement[number])
         rows.append(row)
     return rows
 
@@ -203,6 +205,17 @@ def _groups(structure: Structure) -> list[tuple[list[int], dict[Any, int]]]:
 
 def _n_arrangements(counts: Mapping[Any, int]) -> int:
     return math.factorial(sum(counts.values())) // math.prod(math.factorial(count) for count in counts.values())
+
+
+def _fill(labels: Labels, groups: Sequence[tuple[list[int], dict[Any, int]]]) -> Iterator[None]:
+    """Set the labels of the sites of all groups to one arrangement after another; none is made before its turn."""
+    if not groups:
+        yield
+        return
+    (sites, counts), *others = groups
+    for chosen in _arrangements(tuple(counts.values())):
+        labels[sites] = chosen
+        yield from _fill(labels, others)
 
 
 def _arrangements(counts: Sequence[int]) -> Iterator[Labels]:

@@ -6,7 +6,7 @@ import bisect
 import builtins
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,10 @@ from ase.formula import Formula
 from numpy.typing import NDArray
 
 from ase_matprop.errors import MatPropError
-from ase_matprop.models import DEFAULT_MODEL
-from ase_matprop.workflows.loading import Model, cached_model, rankable_property
-from ase_matprop.workflows.streaming import Progress, iter_prediction_batches
+from ase_matprop.models import DEFAULT_MODEL, Predictor
+from ase_matprop.models.loading import Names
+from ase_matprop.workflows.loading import Model, cached_model, check_threads, rankable_property
+from ase_matprop.workflows.streaming import Given, Progress, batches_after, check_unchanged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +44,8 @@ class Ranking:
         spread: standard deviation over the members of the ensemble, NaN where there is none, shape (n,).
         distance: how far from the training set, NaN where that is not known, shape (n,) (see
             :class:`ase_matprop.models.Predictions`).
+        disagreement: standard deviation over the compared models in ``unit``, NaN where there is none, shape (n,).
+        compared_with: names of the other models.
         warnings: None or why a value should not be trusted.
         unit: unit of the values.
         property: what was predicted.
@@ -59,6 +62,8 @@ class Ranking:
     formulas: list[str]
     spread: NDArray[np.float64]
     distance: NDArray[np.float64]
+    disagreement: NDArray[np.float64]
+    compared_with: tuple[str, ...]
     warnings: list[str | None]
     unit: str
     property: str
@@ -86,7 +91,7 @@ class Ranking:
         """Return a table with the columns rank (from 1), index, name, formula, <property>, unit, spread, distance and
         model.
 
-        A column warning is there where there is one.
+        A column disagreement is there where models were compared, and a column warning where there is one.
         """
         import pandas as pd
 
@@ -98,8 +103,10 @@ class Ranking:
             self.property: self.values,
             "unit": self.unit,
             "spread": self.spread,
-            "distance": self.distance,
         }
+        if self.compared_with:
+            columns["disagreement"] = self.disagreement
+        columns["distance"] = self.distance
         if any(self.warnings):
             columns["warning"] = pd.Series(self.warnings, dtype=object)
         return pd.DataFrame(columns | {"model": self.model}, index=pd.RangeIndex(len(self)))
@@ -109,13 +116,15 @@ class Ranking:
 class _Kept:
     """A structure that is among the best so far."""
 
-    structure: Any
+    given: Given
+    extra: Any
     index: int
     value: float
     name: str
     formula: str
     spread: float
     distance: float
+    disagreement: float
     warning: str | None
 
 
@@ -162,15 +171,18 @@ def rank(
     n_jobs: int = 1,
     device: str = "cpu",
     threads: int | None = None,
+    compare_with: Names = (),
     progress: Progress | None = None,
 ) -> Ranking:
     """Predict for all structures of an iterable and return the best ones.
 
     Works for lists and generators alike, icet's ``enumerate_structures`` for example; no more than one batch and the
-    best so far are held.  The result does not depend on ``batch_size`` and ``n_jobs``.
+    best so far are held.  Values closer than 1e-5 are equal, and
+    to this the result does not depend on ``batch_size`` and ``n_jobs``.
 
     Args:
-        structures: iterable of whatever :meth:`ase_matprop.models.Predictor.predict` takes.
+        structures: iterable of whatever :meth:`ase_matprop.models.Predictor.predict` takes.  A generator that changes
+            an object which it has given must give copies.
         model: name of a shipped model, path of a model folder, or a predictor.
         keep: how many to return; None for all.
         property: by which to rank; the first of the model if that is an energy.  Energies are compared per atom.
@@ -180,6 +192,7 @@ def rank(
         n_jobs: number of processes for the descriptor; -1 for one per core.
         device: torch device of the network.
         threads: threads of the network's evaluation; see :func:`~ase_matprop.workflows.loading.evaluation_threads`.
+        compare_with: other models of the same property, for the disagreement with them; they do not change the order.
         progress: called with the number of finished structures after each batch.
 
     Returns:
@@ -187,22 +200,54 @@ def rank(
 
     Raises:
         UnknownNameError: if there is no such model or property.
-        MatPropError: if the model predicts no energy and no property was chosen, or an option cannot be used.
+        MatPropError: if the model predicts no energy and no property was chosen, an option cannot be used, the models
+            cannot be compared, or a structure among the best was changed after it was given.
+    """
+    predictor = cached_model(model, device, compare_with)
+    options = (batch_size, n_jobs, threads)
+    ranking, _ = ranked(
+        structures,
+        predictor,
+        options,
+        keep,
+        property,
+        highest_first,
+        per_composition=per_composition,
+        progress=progress,
+    )
+    return ranking
+
+
+def ranked(
+    structures: Iterable[Any] | Any,
+    predictor: Predictor,
+    options: tuple[int | None, int, int | None],
+    keep: int | None,
+    property: str | None,
+    highest_first: bool,
+    *,
+    per_composition: bool = False,
+    progress: Progress | None = None,
+    extra: Callable[[int], Any] = lambda index: None,
+) -> tuple[Ranking, list[Any]]:
+    """Do what :func:`rank` does, and return what ``extra`` has for each of the best besides.
+
+    ``options`` are batch_size, n_jobs and threads.  ``extra`` is called once with the index of each structure, also of
+    those that are not kept.  All else is as for :func:`rank`.
     """
     if keep is not None and (not isinstance(keep, int) or isinstance(keep, bool) or keep < 1):
         raise MatPropError(f"keep must be a positive integer, or None for all. Got {keep!r}.")
-    predictor = cached_model(model, device)
+    check_threads(options[2])
     name = rankable_property(predictor.card, property)
     best: dict[str, _Best] = {}
     failures: list[tuple[int, str, str]] = []
-    unit, n_seen, n_failed = predictor.predict([])[name].unit, 0, 0
-    for batch in iter_prediction_batches(
-        structures, predictor, batch_size=batch_size, n_jobs=n_jobs, device=device, threads=threads
-    ):
+    empty, n_seen, n_failed = predictor.predict([])[name], 0, 0
+    batches = batches_after(0, lambda entry: None, structures, predictor, *options)
+    for number, (batch, given) in enumerate(batches, start=1):
         part = batch.predictions[name]
-        warnings = part.warnings or [None] * len(part)
         for row, error in enumerate(part.errors):
             index = batch.start + row
+            beside = extra(index)
             if error is not None:
                 n_failed += 1
                 if len(failures) < FAILURES_KEPT:
@@ -210,37 +255,45 @@ def rank(
                 continue
             value, formula = float(part.values[row]), part.formulas[row]
             kept = _Kept(
-                structure=batch.structures[row],
+                given=given[row],
+                extra=beside,
                 index=index,
                 value=value,
                 name=part.names[row],
                 formula=formula,
                 spread=float(part.spread[row]),
                 distance=float(part.distance[row]),
-                warning=warnings[row],
+                disagreement=float(part.disagreement[row]),
+                warning=part.warnings[row],
             )
             group = _reduced(formula) if per_composition else ""
             best.setdefault(group, _Best(keep)).offer(-value if highest_first else value, kept)
         n_seen += len(batch)
         if progress is not None:
             progress(n_seen)
+        if number & (number - 1) == 0:  # early, and yet not after each batch: 1, 2, 4, 8 ...
+            check_unchanged(predictor, (item[2].given for group in best.values() for item in group.items))
     chosen = _in_order([item for group in best.values() for item in group.items])
-    return Ranking(
-        structures=[kept.structure for kept in chosen],
+    check_unchanged(predictor, (kept.given for kept in chosen))
+    ranking = Ranking(
+        structures=[kept.given[0] for kept in chosen],
         values=np.array([kept.value for kept in chosen], dtype=np.float64),
         indices=np.array([kept.index for kept in chosen], dtype=np.int64),
         names=[kept.name for kept in chosen],
         formulas=[kept.formula for kept in chosen],
         spread=np.array([kept.spread for kept in chosen], dtype=np.float64),
         distance=np.array([kept.distance for kept in chosen], dtype=np.float64),
+        disagreement=np.array([kept.disagreement for kept in chosen], dtype=np.float64),
+        compared_with=empty.compared_with,
         warnings=[kept.warning for kept in chosen],
-        unit=unit,
+        unit=empty.unit,
         property=name,
         model=predictor.card.name,
         n_seen=n_seen,
         n_failed=n_failed,
         failures=failures,
     )
+    return ranking, [kept.extra for kept in chosen]
 
 
 @functools.lru_cache(maxsize=4096)

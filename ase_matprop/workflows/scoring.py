@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from ase_matprop.errors import MatPropError, StructureError, UnknownElementError, unknown_name
 from ase_matprop.models import DEFAULT_MODEL, Predictor
@@ -151,15 +151,17 @@ def scoring_function(
     return ScoringFunction(name, rankable_property(card, property), highest_first, device, threads, on_error)
 
 
-def sort_criteria(
-    model: str | os.PathLike[str] = DEFAULT_MODEL,
-    *,
-    property: str | None = None,
-    highest_first: bool = False,
-    device: str = "cpu",
-    threads: int | None = 1,
-    on_error: str = "last",
-) -> SortCriteria:
+class ScoringSettings(TypedDict, total=False):
+    """The settings of :func:`scoring_function`."""
+
+    property: str | None
+    highest_first: bool
+    device: str
+    threads: int | None
+    on_error: str
+
+
+def sort_criteria(model: str | os.PathLike[str] = DEFAULT_MODEL, **settings: Unpack[ScoringSettings]) -> SortCriteria:
     """Return ``sort_criteria`` for pymatgen's EnumerateStructureTransformation: orderings ranked by a model.
 
     ``EnumerateStructureTransformation(max_cell_size=4, sort_criteria=sort_criteria("irnet17-mp"), n_jobs=1)``; the
@@ -170,15 +172,6 @@ def sort_criteria(
     SQSTransformation takes no such function; rank what it returns with
     :func:`~ase_matprop.workflows.rank_orderings`.
 
-    Args and errors: as for :func:`scoring_function`.
+    Args and errors: as for :func:`scoring_function`, with the same settings.
     """
-    return SortCriteria(
-        scoring_function(
-            model,
-            property=property,
-            highest_first=highest_first,
-            device=device,
-            threads=threads,
-            on_error=on_error,
-        )
-    )
+    return SortCriteria(scoring_function(model, **settings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,14 +10,19 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from ase_matprop.errors import MatPropError
 from ase_matprop.models import DEFAULT_MODEL, Predictions, Predictor
+from ase_matprop.models.loading import Names
 from ase_matprop.models.predictor import Entry
 from ase_matprop.structures.objects import is_single
 from ase_matprop.workflows.loading import Model, cached_model, check_threads, evaluation_threads
 
 Progress = Callable[[int], None]
+
+#: a structure, and what was read from it when it came
+Given = tuple[Any, Entry]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +59,7 @@ class Prediction:
         spread: standard deviation over the members of the ensemble, NaN where there is none.
         distance: how far from the training set, NaN where that is not known (see
             :class:`ase_matprop.models.Predictions`).
+        disagreement: standard deviation over the compared models in ``unit``, NaN where there is none.
         error: None, or why there is no value.
         warning: None, or why the value should not be trusted.
     """
@@ -67,6 +74,7 @@ class Prediction:
     unit: str
     spread: float
     distance: float
+    disagreement: float
     error: str | None
     warning: str | None
 
@@ -79,31 +87,34 @@ def iter_prediction_batches(
     n_jobs: int = 1,
     device: str = "cpu",
     threads: int | None = None,
+    compare_with: Names = (),
 ) -> Iterator[PredictionBatch]:
     """Predict for the structures of an iterable, batch by batch.
 
     The next structures are taken from the iterable when the batch before has been used.
 
     Args:
-        structures: iterable of whatever :meth:`ase_matprop.models.Predictor.predict` takes.  One that gives the same
-            object again and again, changed in between, must give copies.
+        structures: iterable of whatever :meth:`ase_matprop.models.Predictor.predict` takes.  A generator
+            that changes an object which it has given must give copies, unless ``batch_size`` is 1.
         model: name of a shipped model, path of a model folder, or a predictor.
         batch_size: number of structures that are held and evaluated together; 256 by default (4096 compositions).
         n_jobs: number of processes for the descriptor; -1 for one per core.
         device: torch device of the network.
         threads: threads of the network's evaluation; see :func:`~ase_matprop.workflows.loading.evaluation_threads`.
+        compare_with: other models of the same property, for the disagreement with them.
 
     Yields:
         Batches in the order of the input, with exactly one row for each structure; a bad structure costs its own row.
 
     Raises:
         UnknownNameError: if there is no such model.
-        MatPropError: if an option cannot be used, ``structures`` is a DataFrame, or one object came twice with
-            different contents.
+        MatPropError: if an option cannot be used, ``structures`` is a DataFrame, the models cannot be compared,
+            or a structure was changed after it was given and before its batch was used.
     """
-    predictor = cached_model(model, device)
+    predictor = cached_model(model, device, compare_with)
     check_threads(threads)
-    return batches_after(0, lambda entry: None, structures, predictor, batch_size, n_jobs, threads)
+    batches = batches_after(0, lambda entry: None, structures, predictor, batch_size, n_jobs, threads)
+    return (batch for batch, _ in batches)
 
 
 def batches_after(
@@ -114,9 +125,12 @@ def batches_after(
     batch_size: int | None,
     n_jobs: int,
     threads: int | None,
-) -> Iterator[PredictionBatch]:
-    """As :func:`iter_prediction_batches`; the first ``n_passed`` structures are only read and shown to ``passed``."""
-    held: deque[Any] = deque()
+) -> Iterator[tuple[PredictionBatch, list[Given]]]:
+    """As :func:`iter_prediction_batches`, with what was read from the structures beside each batch.
+
+    The first ``n_passed`` structures are only read and shown to ``passed``.
+    """
+    held: deque[Given] = deque()
     entries = _entries(predictor, structures, held)
     for entry in islice(entries, n_passed):
         held.popleft()
@@ -128,7 +142,9 @@ def batches_after(
             predictions = next(batches, None)
         if predictions is None:
             return
-        yield PredictionBatch(start, [held.popleft() for _ in range(len(predictions))], predictions)
+        given = [held.popleft() for _ in range(len(predictions))]
+        check_unchanged(predictor, given)
+        yield PredictionBatch(start, [structure for structure, _ in given], predictions), given
         start += len(predictions)
 
 
@@ -141,6 +157,7 @@ def iter_predictions(
     n_jobs: int = 1,
     device: str = "cpu",
     threads: int | None = None,
+    compare_with: Names = (),
 ) -> Iterator[Prediction]:
     """Predict for the structures of an iterable and give them one by one; they are evaluated in batches.
 
@@ -150,7 +167,7 @@ def iter_predictions(
     Raises:
         UnknownNameError: besides, if the model does not predict ``property``.
     """
-    predictor = cached_model(model, device)
+    predictor = cached_model(model, device, compare_with)
     if property is not None and property not in predictor.card.properties:
         predictor.predict([])[property]  # raises, and names those that there are
     batches = iter_prediction_batches(
@@ -162,7 +179,6 @@ def iter_predictions(
 def _rows(batch: PredictionBatch, name: str | None) -> Iterator[Prediction]:
     predictions = batch.predictions if name is None else batch.predictions[name]
     labels = predictions.labels
-    warnings = predictions.warnings or [None] * len(batch)
     for row, structure in enumerate(batch.structures):
         yield Prediction(
             index=batch.start + row,
@@ -175,35 +191,43 @@ def _rows(batch: PredictionBatch, name: str | None) -> Iterator[Prediction]:
             unit=predictions.unit,
             spread=float(predictions.spread[row]),
             distance=float(predictions.distance[row]),
+            disagreement=float(predictions.disagreement[row]),
             error=predictions.errors[row],
-            warning=warnings[row],
+            warning=predictions.warnings[row],
         )
 
 
-def _entries(predictor: Predictor, structures: Any, held: deque[Any]) -> Iterator[Entry]:
-    """Yield an entry for each structure, and put the structure itself into ``held``."""
+def _entries(predictor: Predictor, structures: Any, held: deque[Given]) -> Iterator[Entry]:
+    """Yield an entry for each structure, and put the structure itself with its entry into ``held``."""
+    given: deque[Any] = deque()
 
     def passing() -> Iterator[Any]:
         for structure in structures:
-            held.append(structure)
+            given.append(structure)
             yield structure
 
     several = isinstance(structures, Iterable) and not is_single(structures) and not hasattr(structures, "columns")
     if not several:
-        held.append(structures)
-    previous: tuple[Any, Entry] | None = None
+        given.append(structures)
     for entry in predictor.entries(passing() if several else structures):
-        structure = held[-1]
-        # a Monte Carlo loop that gives its one state each time would fill the batch with the last one of them
-        if previous is not None and structure is previous[0] and _differ(entry, previous[1]):
-            raise MatPropError(
-                f"{entry.name} is the object that came before, changed meanwhile; let the generator give copies"
-            )
-        previous = (structure, entry)
+        held.append((given.popleft(), entry))
         yield entry
 
 
-def _differ(one: Entry, other: Entry) -> bool:
-    if one.item is None or other.item is None:
-        return False
-    return bool(np.any(one.item != other.item))
+def check_unchanged(predictor: Predictor, held: Iterable[Given]) -> None:
+    """Raise a MatPropError if a structure is no longer what it was when the generator gave it.
+
+    A generator that works on a few objects, a Monte Carlo loop on its one state for example, would else get wrong
+    structures back with its predictions.
+    """
+    for structure, entry in held:
+        if entry.item is None or isinstance(structure, str | os.PathLike):
+            continue
+        if isinstance(structure, Atoms) and structure == entry.item:  # sooner than to read it again
+            continue
+        (now,) = predictor.entries([structure])
+        if now.item is None or bool(np.any(now.item != entry.item)):
+            raise MatPropError(
+                f"{entry.name} was changed after the generator had given it, before it was used; let the generator "
+                "give copies"
+            )

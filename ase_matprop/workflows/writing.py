@@ -7,17 +7,15 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ase_matprop.errors import MatPropError
 from ase_matprop.models import DEFAULT_MODEL, Predictions, Predictor
+from ase_matprop.models.loading import Names
 from ase_matprop.models.predictor import Entry
 from ase_matprop.table_files import FLOAT_FORMAT, TableFile
-from ase_matprop.workflows.loading import Model, cached_model, check_threads
+from ase_matprop.workflows.loading import Model, cached_model, check_threads, compared_tags
 from ase_matprop.workflows.streaming import Progress, batches_after
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _VERSION = 1
 
@@ -49,6 +47,7 @@ def write_predictions(
     n_jobs: int = 1,
     device: str = "cpu",
     threads: int | None = None,
+    compare_with: Names = (),
     progress: Progress | None = None,
 ) -> WrittenPredictions:
     """Predict for the structures of an iterable and write a table batch by batch.
@@ -67,16 +66,18 @@ def write_predictions(
         n_jobs: number of processes for the descriptor; -1 for one per core.
         device: torch device of the network.
         threads: threads of the network's evaluation.
+        compare_with: other models of the same property, for a column with the disagreement with them.
         progress: called with the number of rows in the table after each batch.
 
     Raises:
         UnknownNameError: if there is no such model.
-        MatPropError: if the output exists already, cannot be written or resumed, or an option cannot be used.
+        MatPropError: if the output exists already, cannot be written or resumed, an option cannot be used, or the
+            models cannot be compared.
     """
     path = Path(output)
     if path.exists():
         raise MatPropError(f"the output {path} exists; delete it, or choose another name")
-    predictor = cached_model(model, device)
+    predictor = cached_model(model, device, compare_with)
     check_threads(threads)
     if path.suffix == ".csv":
         return _write_csv(path, structures, predictor, resume, (batch_size, n_jobs, threads), progress)
@@ -84,8 +85,8 @@ def write_predictions(
         raise MatPropError(f"a table ending in {path.suffix} cannot be appended to; write CSV to be able to resume")
     n_failed = 0
     with TableFile(path) as file:
-        for batch in batches_after(0, lambda entry: None, structures, predictor, batch_size, n_jobs, threads):
-            file.write(_frame(batch.predictions))
+        for batch, _ in batches_after(0, lambda entry: None, structures, predictor, batch_size, n_jobs, threads):
+            file.write(batch.predictions.to_frame())
             n_failed += batch.predictions.n_failed
             if progress is not None:
                 progress(file.n_rows)
@@ -101,16 +102,13 @@ def _write_csv(
     progress: Progress | None,
 ) -> WrittenPredictions:
     unfinished = _Unfinished(path, predictor)
-    if unfinished.record.exists() and not resume:
-        raise MatPropError(
-            f"a run that was stopped has left {unfinished.partial}; give resume=True to go on, or delete it"
-        )
+    unfinished.check_beginning(resume)
     n_resumed = unfinished.resume()
     if not n_resumed:
         TableFile(path)  # for its checks of the place
         unfinished.partial.write_bytes(b"")
     n_failed = 0
-    for batch in batches_after(n_resumed, unfinished.passed, structures, predictor, *options):
+    for batch, _ in batches_after(n_resumed, unfinished.passed, structures, predictor, *options):
         if batch.start == n_resumed:
             unfinished.check_passed(n_resumed)
         unfinished.write(batch.predictions)
@@ -125,14 +123,6 @@ def _write_csv(
     return WrittenPredictions(path, unfinished.n_rows, n_resumed, n_failed)
 
 
-def _frame(predictions: Predictions) -> pd.DataFrame:
-    """Return a table whose columns are the same for all batches."""
-    frame = predictions.to_frame()
-    if "warning" not in frame:
-        frame.insert(list(frame.columns).index("model"), "warning", None)
-    return frame
-
-
 class _Unfinished:
     """A CSV file in the making, and beside it how much of it is sound and which rows these are.
 
@@ -144,30 +134,68 @@ class _Unfinished:
         self.partial = path.with_name(path.name + ".partial")
         self.record = path.with_name(path.name + ".progress.json")
         self._of_model = {
-            "version": _VERSION, "model": predictor.card.name, "sha256": predictor.card.weights.sha256
+            "version": _VERSION, "model": predictor.card.name, "sha256": predictor.card.weights.sha256,
+            "compared_with": compared_tags(predictor),
         }  # fmt: skip
         self._rows = hashlib.sha256()
         self._n_bytes = 0
         self.n_rows = 0
 
+    def check_beginning(self, resume: bool) -> None:
+        """Raise a MatPropError if there is a table in the making that must not be written over."""
+        if not self.partial.exists():
+            return
+        if self.record.exists() and not resume:
+            raise MatPropError(
+                f"a run that was stopped has left {self.partial}; give resume=True to go on, or delete it"
+            )
+        if not self.record.exists() and self.partial.stat().st_size:
+            raise MatPropError(
+                f"{self.partial} is there without {self.record}, so that no run can go on with it, and it would be "
+                "written over; move or delete it, or choose another output"
+            )
+
     def resume(self) -> int:
         """Return how many rows are there, after the file was cut behind the last one that is recorded.
 
         Raises:
-            MatPropError: if they are of another model.
+            MatPropError: if they are of another model, or the two files cannot be used together.
         """
         if not (self.record.exists() and self.partial.exists()):
             return 0
-        record = json.loads(self.record.read_text())
+        record = self._read()
         if {name: record.get(name) for name in self._of_model} != self._of_model:
             raise MatPropError(
-                f"{self.partial} has predictions of {record.get('model')} with other weights or of another model; "
-                "delete it, or choose another output"
+                f"{self.partial} has predictions of {record.get('model')} with other weights or of another model, or "
+                "compared with other models; delete it, or choose another output"
             )
         self._expected = record["rows"]
         self._n_bytes = record["n_bytes"]
+        size = self.partial.stat().st_size
+        if size < self._n_bytes:
+            raise MatPropError(
+                f"{self.partial} has {size} bytes, fewer than the {self._n_bytes} of which {self.record} knows; "
+                "restore the table, or delete both files to start again"
+            )
         os.truncate(self.partial, self._n_bytes)
         return int(record["n_rows"])
+
+    def _read(self) -> dict[str, Any]:
+        problem = "it is not what write_predictions wrote"
+        try:
+            record = json.loads(self.record.read_text())
+            if isinstance(record, dict) and isinstance(record.get("rows"), str):
+                numbers = [record.get(name) for name in ("n_rows", "n_bytes")]
+                if all(type(number) is int and number >= 0 for number in numbers):
+                    return record
+        except OSError as error:
+            problem = str(error.strerror)
+        except ValueError as error:
+            problem = f"it is no JSON: {error}"
+        raise MatPropError(
+            f"{self.record}, which says how much of {self.partial} is sound, cannot be read ({problem}); delete both "
+            "files to start again"
+        )
 
     def passed(self, entry: Entry) -> None:
         """Take note of a structure that has its row already."""
@@ -183,15 +211,25 @@ class _Unfinished:
 
     def write(self, predictions: Predictions) -> None:
         """Append the rows of a batch and record them."""
-        text = _frame(predictions).to_csv(index=False, header=self._n_bytes == 0, float_format=FLOAT_FORMAT)
+        if not self._n_bytes:
+            self._save()  # so that rows are never there without a record
+        text = predictions.to_frame().to_csv(index=False, header=self._n_bytes == 0, float_format=FLOAT_FORMAT)
         with self.partial.open("ab") as stream:
             stream.write(text.encode())
+            stream.flush()
+            os.fsync(stream.fileno())  # before the record says that they are there
         self._n_bytes = self.partial.stat().st_size
         for name, formula in zip(predictions.names, predictions.formulas, strict=True):
             self._note(name, formula)
+        self._save()
+
+    def _save(self) -> None:
         record = {**self._of_model, "n_rows": self.n_rows, "n_bytes": self._n_bytes, "rows": self._rows.hexdigest()}
         following = self.record.with_name(self.record.name + ".new")
-        following.write_text(json.dumps(record))
+        with following.open("w") as stream:
+            stream.write(json.dumps(record))
+            stream.flush()
+            os.fsync(stream.fileno())
         following.replace(self.record)
 
     def finish(self, path: Path) -> None:

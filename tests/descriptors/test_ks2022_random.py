@@ -11,8 +11,10 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from ase_matprop.descriptors import ks2022
+from ase_matprop.descriptors import ks2022, sites
+from ase_matprop.descriptors.ks2022 import random_solutions
 from ase_matprop.descriptors.ks2022.random_solutions import feature_scale
+from ase_matprop.descriptors.voronoi import tessellate
 from ase_matprop.errors import CompositionError, DescriptorError, StructureError, UnknownNameError
 from ase_matprop.structures import as_atoms
 from ase_matprop.structures.prototypes import get_prototype
@@ -85,6 +87,21 @@ def test_pooled_features() -> None:
         ks2022.pooled_features([])
     with pytest.raises(DescriptorError, match="cell 1: .*118"):
         ks2022.pooled_features([cells[0], bulk("Og", "fcc", 7.0)])
+
+
+def test_pooled_cells_are_tessellated_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [as_atoms(shuffled_elements(bulk("Cu", cubic=True) * (2, 1, 1), "FeNi", seed)) for seed in range(7)]
+    cells[2].rattle(0.05, seed=2)
+    pooled, sizes = ks2022.pooled_features(cells), []
+
+    def counting(chunk):
+        sizes.append(len(chunk))
+        return tessellate(chunk)
+
+    monkeypatch.setattr(random_solutions, "tessellate", counting)
+    monkeypatch.setattr(sites, "_SITES_PER_CHUNK", 24)
+    np.testing.assert_allclose(ks2022.pooled_features(cells), pooled, rtol=1e-12)
+    assert sizes == [3, 3, 1]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ def test_contract(featurizer) -> None:
     assert featurizer.feature_labels() is not featurizer.feature_labels()
     citations = featurizer.citations()
     assert all(entry.startswith("@article{") for entry in citations) and "krajewski2022" in citations[0]
+    assert "10.1016/j.commatsci.2024.113495" in citations[1]
     assert featurizer.implementors()
     copy = clone(featurizer)
     assert copy.get_params().keys() == featurizer.get_params().keys()

@@ -200,3 +200,31 @@ def test_forked_processes(small_model: Path) -> None:
         assert threads() == (2, 2, 2)
     finally:
         torch.set_num_threads(n_threads)
+
+
+def test_arguments_of_featurize_dataframe_by_position(small_model: Path) -> None:
+    """In the order of matminer's; the table itself stays as it was unless this is asked for."""
+    combined = MultipleFeaturizer([MagpieComposition(), NetworkFeaturizer(small_model)])
+    frame = pd.DataFrame({"f": ["NaCl", "MgO"]}, index=[7, 9])
+    nested = combined.featurize_dataframe(frame, "f", False, False, False, True, False)
+    assert list(frame.columns) == ["f"] and nested.columns.nlevels == 2 and nested.index.tolist() == [7, 9]
+    assert nested["MagpieComposition"].shape == (2, 145) and nested["Input Data"].shape == (2, 1)
+    assert combined.featurize_dataframe(frame, "f", False, False, True, False, False) is None
+    assert frame.shape == (2, 1 + 145 + 1)
+
+
+def test_wrong_calls_of_featurize_dataframe(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are found before anything is computed, whichever featurizer of several it is about."""
+    combined = MultipleFeaturizer([MagpieComposition(), NetworkFeaturizer(small_model)])
+    monkeypatch.setattr(MultipleFeaturizer, "featurize_many", lambda *args, **kwargs: pytest.fail("computed"))
+    frame = pd.DataFrame({"f": ["NaCl"]})
+    with pytest.raises(FeaturizerError, match="return_errors needs ignore_errors"):
+        combined.featurize_dataframe(frame, "f", return_errors=True)
+    for name in ("MagpieComposition Exceptions", "NetworkFeaturizer(small) Exceptions", "Number of Components"):
+        with pytest.raises(FeaturizerError, match="exists in input dataframe"):
+            combined.featurize_dataframe(frame.assign(**{name: 1}), "f", True, True)
+    for n_levels, words in ((2, "set multiindex=True"), (3, "3 levels")):
+        levels = frame.copy()
+        levels.columns = pd.MultiIndex.from_tuples([("f",) * n_levels])
+        with pytest.raises(FeaturizerError, match=words):
+            combined.featurize_dataframe(levels, ("f",) * n_levels, multiindex=n_levels == 3)

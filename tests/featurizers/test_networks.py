@@ -170,8 +170,26 @@ def test_the_model_is_loaded_once_and_again_when_it_changes(tmp_path: Path, monk
     assert loaded == ["one", "two"]
     untrained_model(one, n_members=1)  # another one in the same place
     assert len(NetworkFeaturizer(one, layer=0).featurize("NaCl")) == 16 and loaded == ["one", "two", "one"]
+    other.set_params(layer=0)
+    assert len(other.featurize("NaCl")) == 16 and len(other.feature_labels()) == 16 and len(loaded) == 3
     for number in range(sharing.MODELS_KEPT):
         sharing.shared_model(untrained_model(tmp_path / f"further {number}"))
     assert len(sharing._loaded) == sharing.MODELS_KEPT
     NetworkFeaturizer(two).featurize("NaCl")
     assert loaded[-1] == "two"
+
+
+@pytest.mark.parametrize("multiindex", [False, True])
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.filterwarnings("ignore:Multiindexing enabled")
+def test_columns_of_the_user_keep_their_names(small_model: Path, multiindex: bool, inplace: bool) -> None:
+    """The reasons of the same model in a MultipleFeaturizer are a column of another name."""
+    frame = pd.DataFrame({"formula": ["NaCl"], "NetworkFeaturizer(small) Exceptions": ["mine"]})
+    result = NetworkFeaturizer(small_model).featurize_dataframe(
+        frame, "formula", True, True, inplace=inplace, multiindex=multiindex, pbar=False
+    )
+    names = [column[-1] if multiindex else column for column in (frame if inplace else result).columns]
+    assert (result is None) == inplace
+    assert [name for name in names if "Exceptions" in name] == [
+        "NetworkFeaturizer(small) Exceptions", "NetworkFeaturizer Exceptions",
+    ]  # fmt: skip

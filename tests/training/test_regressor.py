@@ -34,6 +34,7 @@ from ase_matprop.errors import (
 )
 from ase_matprop.featurizers import MagpieComposition, NetworkFeaturizer, Ward2017
 from ase_matprop.models import list_models
+from ase_matprop.models.reach import TrainingDistance
 from ase_matprop.models.registry import read_card
 from ase_matprop.training import NetworkRegressor
 from ase_matprop.training.regressor import _hold_out
@@ -207,11 +208,41 @@ def test_structures_and_the_model_folder(network: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("network", ["irnet", "painn", "schnet"])
+def test_reach_of_the_saved_model(network: str, tmp_path: Path) -> None:
+    """That of collect_reach: of the training rows alone, and in the representation that the model folder has."""
+    structures, y = rock_salts()
+    recipe = SMALL | {"descriptor": {"name": "ward2017+fractions"}}
+    if network != "irnet":
+        small = {"n_atom_basis": 8, "n_interactions": 1, "n_rbf": 8, "cutoff": 4.0}
+        recipe = {"network": {"name": network, "settings": small}, "training": SMALL["training"]}
+    regressor = NetworkRegressor(recipe, members=2).fit(structures, y)
+    regressor.save(tmp_path / "mine", "formation_energy_per_atom")
+    model = load_model(tmp_path / "mine")
+    train = [structures[row] for row in regressor.train_rows_]
+    held_out = [structures[row] for row in regressor.validation_rows_]
+    predictions = model.predict(train)
+    np.testing.assert_allclose(predictions.distance, 0.0, atol=0.05)
+    assert predictions.warnings == [None] * len(train)
+    expected = TrainingDistance.fit(model.represent(train)[0], model.represent(held_out)[0])
+    distances = expected.of(model.represent(held_out)[0])
+    np.testing.assert_allclose(regressor.reach_.distance.of(model.represent(held_out)[0]), distances, rtol=0.02)
+    assert regressor.reach_.pairs.count("Na") == sum("Na" in atoms.symbols for atoms in train)
+    assert "never occurred together" in model.predict([bulk("LiNa", "rocksalt", 5.0)]).warnings[0]
+    assert (regressor.reach_.environments is None) == (network == "irnet")
+    few = regressor.fit(structures[:8], y[:8])
+    assert few.reach_.distance is None and few.reach_.pairs is not None
+    if network == "irnet":
+        assert not hasattr(regressor.set_params(recipe=SMALL).fit(*plane(20)), "reach_")
+
+
 def test_errors_of_save(tmp_path: Path) -> None:
     regressor = NetworkRegressor(FRACTIONS).fit(ALLOYS, share_of_iron(ALLOYS))
     (tmp_path / "file").touch()
     for folder, properties, words in (
         (tmp_path, "band_gap", "is not empty"),
+        (tmp_path / "file", "band_gap", "is a file; choose a new folder"),
+        (tmp_path / "file" / "new", "band_gap", "cannot be written"),
         (tmp_path / "new", ["band_gap", "volume_per_atom"][:1] * 2, "gives 1 numbers"),
         (tmp_path / "new", "metallicity", "gives 1 numbers"),
     ):
@@ -306,11 +337,19 @@ def test_wrong_inputs() -> None:
         NetworkRegressor(FRACTIONS).fit(["NaCl", "MgO"], [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="NaN"):
         NetworkRegressor(FRACTIONS).fit(["NaCl", "MgO", "Cu"], [1.0, np.nan, 3.0])
+    for groups, label in (([None, *"abababab", "b"], "row 0 .None."), ([1.0, np.nan] + [2.0] * 8, "row 1 .nan.")):
+        with pytest.raises(RecipeError, match=f"no label for {label}"):
+            NetworkRegressor(SMALL).fit(X, y, groups=groups)
+    with pytest.raises(RecipeError, match="must be of one kind, numbers or strings. Got int, str"):
+        NetworkRegressor(SMALL).fit(X, y, groups=[1, "a"] * 5)
     of_numbers, of_formulas = NetworkRegressor(SMALL).fit(X, y), NetworkRegressor(FRACTIONS).fit(ALLOYS[:9], y[:9])
     with pytest.raises(RecipeError, match="must be a table of 4 numbers"):
         of_numbers.predict(["NaCl"])
     with pytest.raises(RecipeError, match="must have structures or compositions"):
         of_formulas.predict(X)
+    for nothing in ([], np.array([], dtype=object), pd.DataFrame({"f": []})):
+        assert of_formulas.predict(nothing).shape == (0,)
+    assert NetworkRegressor(FRACTIONS).fit(ALLOYS[:9], np.column_stack([y[:9], y[:9]])).predict([]).shape == (0, 2)
     of_formulas.fit(X, y)
     assert of_formulas.predict(X).shape == (10,) and not hasattr(of_formulas, "elements_")
 

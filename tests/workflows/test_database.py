@@ -277,3 +277,55 @@ def test_classes_are_written_by_name(tmp_path: Path, ni_al_cells: list[Atoms]) -
     database = write(tmp_path / "a.db", ni_al_cells)
     assert add_predictions(database, model, in_place=True, key="kind").n_predicted == 12
     assert {row.kind for row in connect(database).select("kind")} <= {"metal", "non-metal"}
+
+
+@pytest.mark.parametrize("suffix", [".db", ".json"])
+@pytest.mark.parametrize("change", ["pair", "atoms"])
+def test_database_that_was_changed_is_noticed(database: Path, alloy_model: Path, suffix: str, change: str) -> None:
+    output = database.with_name(f"scored{suffix}")
+    add_predictions(database, alloy_model, output=output, key="one")
+    add_predictions(database, alloy_model, output=output, key="two")  # other columns of ours are no change
+    before = output.read_bytes()
+    connect(database).update(3, **({"origin": "yours"} if change == "pair" else {"atoms": bulk("Ni")}))
+    with pytest.raises(MatPropError, match="exists and is no copy of .* as it is now"):
+        add_predictions(database, alloy_model, output=output, key="one")
+    assert output.read_bytes() == before and not Path(f"{output}.lock").exists()
+
+
+@pytest.mark.parametrize("suffix", [".db", ".json"])
+def test_ids_stay_where_rows_were_deleted(database: Path, alloy_model: Path, suffix: str) -> None:
+    connect(database).delete([1, 2, 7])
+    output = database.with_name(f"scored{suffix}")
+    done = add_predictions(database, alloy_model, output=output)
+    assert content(output) == content(database)
+    assert [number for number, _ in done.failures] == [13, 14]
+    assert [row.id for row in connect(output).select(f"{KEY}_error")] == [13, 14]
+    assert connect(output).write(bulk("Ni")) >= 15  # and ASE can go on
+
+
+def test_copy_that_another_program_writes(database: Path, alloy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs on one JSON file would each write the whole of it."""
+    monkeypatch.setattr(database_files, "_LOCK_TIMEOUT", 0.1)
+    output = database.with_name("scored.json")
+
+    def second_run(done: int) -> None:
+        with pytest.raises(MatPropError, match=r"scored\.json is locked by another program"):
+            add_predictions(database, alloy_model, output=output)
+
+    assert add_predictions(database, alloy_model, output=output, progress=second_run).n_predicted == 12
+    assert sorted(path.name for path in database.parent.iterdir()) == sorted([database.name, output.name])
+
+
+def test_disagreement_is_written(database: Path, alloy_model: Path, ni_al_cells: list[Atoms], tmp_path: Path) -> None:
+    other = untrained_model(tmp_path / "other", descriptor="ward2017", elements=("Ni", "Al"), n_members=1)
+    compared = load_model(alloy_model, compare_with=other)
+    add_predictions(database, alloy_model, in_place=True, key="h")
+    done = add_predictions(database, alloy_model, in_place=True, key="h", compare_with=other)
+    assert (done.n_predicted, done.n_skipped) == (12, 0)  # there was nothing to compare with before
+    rows = list(connect(database).select("h"))
+    expected = compared.predict(ni_al_cells).disagreement
+    np.testing.assert_allclose([row.h_disagreement for row in rows], expected, atol=1e-5)
+    assert {row.h_compared_with for row in rows} == {f"other {load_model(other).card.weights.sha256[:12]}"}
+    assert add_predictions(database, compared, in_place=True, key="h").n_skipped == 14
+    assert add_predictions(database, alloy_model, in_place=True, key="h").n_skipped == 0
+    assert not any(name in row for row in connect(database).select() for name in ("h_disagreement", "h_compared_with"))

@@ -1,10 +1,9 @@
-"""The best of many, orderings of a disordered cell, and generators that are not held."""
+"""The best of many, and generators that are not held."""
 
 from __future__ import annotations
 
 import gc
 import itertools
-import math
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +13,10 @@ import pandas as pd
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from pymatgen.core import Composition, Lattice, Structure
-from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
-from pymatgen.transformations.standard_transformations import OrderDisorderedStructureTransformation
+from pymatgen.core import Composition, Structure
 
 from ase_matprop import MatPropError, load_model
-from ase_matprop.errors import StructureError, UnknownNameError
+from ase_matprop.errors import UnknownNameError
 from ase_matprop.workflows import iter_prediction_batches, iter_predictions, orderings, rank, rank_orderings
 from tests.conftest import untrained_model
 
@@ -185,8 +182,50 @@ def test_one_object_that_is_changed_meanwhile_is_found_out(alloy_model: Path) ->
             atoms.rattle(0.1, rng=np.random.default_rng(1))
             yield atoms
 
-    with pytest.raises(MatPropError, match=r"structure 1 \(AlNi\) is the object that came before.*give copies"):
+    with pytest.raises(MatPropError, match=r"structure 0 \(AlNi\) was changed after.*give copies"):
         rank(monte_carlo(), alloy_model)
+
+
+def taking_turns(n_objects: int, *, change_after: bool = False) -> Iterator[Atoms]:
+    """The same few objects again and again, each time another structure."""
+    objects = [bulk("NiAl", "cesiumchloride", 2.9) for _ in range(n_objects)]
+    for step in range(8):
+        atoms = objects[step % n_objects]
+        if not change_after:
+            atoms.rattle(0.2, seed=step)
+        yield atoms
+        if change_after:
+            atoms.rattle(0.2, seed=step)
+
+
+@pytest.mark.parametrize("change_after", [False, True])
+def test_objects_that_take_turns_are_found_out(alloy_model: Path, change_after: bool) -> None:
+    for batch_size in (3, 8):
+        with pytest.raises(MatPropError, match=r"structure 0 \(AlNi\) was changed after.*give copies"):
+            list(iter_predictions(taking_turns(2, change_after=change_after), alloy_model, batch_size=batch_size))
+    # no false alarm where an object is changed after its batch was used only
+    expected = load_model(alloy_model).predict([atoms.copy() for atoms in taking_turns(2)]).values
+    for batch_size in (1, 2):
+        rows = iter_predictions(taking_turns(2), alloy_model, batch_size=batch_size)
+        found = [(row.value, load_model(alloy_model).predict(row.structure).values[0]) for row in rows]
+        np.testing.assert_allclose(found, np.array([expected, expected]).T, atol=1e-5)
+    assert len(list(iter_predictions(taking_turns(1), alloy_model, batch_size=1))) == 8
+
+
+@pytest.mark.parametrize(("n_objects", "batch_size"), [(1, 1), (2, 1), (2, 2), (3, 2)])
+def test_best_that_was_changed_later_is_found_out(alloy_model: Path, n_objects: int, batch_size: int) -> None:
+    taken = 0
+
+    def counted() -> Iterator[Atoms]:
+        nonlocal taken
+        for atoms in taking_turns(n_objects):
+            taken += 1
+            yield atoms
+
+    with pytest.raises(MatPropError, match=r"\(AlNi\) was changed after.*give copies"):
+        rank(counted(), alloy_model, keep=8, batch_size=batch_size)
+    assert taken < 8 or n_objects == 3  # not only at the end
+    assert rank((atoms.copy() for atoms in taking_turns(n_objects)), alloy_model, batch_size=batch_size).n_seen == 8
 
 
 def test_progress(alloy_model: Path, ni_al_cells: list[Atoms]) -> None:
@@ -223,105 +262,25 @@ def test_any_number_can_be_ranked_by(tmp_path: Path, ni_al_cells: list[Atoms]) -
         iter_predictions(ni_al_cells, folder, property="gap")
 
 
-def n_orbits(parent: Structure, counts: dict[str, int]) -> int:
-    """Number of orderings that no symmetry operation maps onto each other, by Burnside's lemma.
-
-    The average over the operations of how many orderings each leaves as they are: an ordering stays if every cycle of
-    the permutation of sites has one element only.  Independent of how the package finds the orderings.
-    """
-    sites = parent.frac_coords
-    permutations = set()
-    for operation in SpacegroupAnalyzer(parent).get_symmetry_operations():
-        difference = operation.operate_multi(sites)[:, None] - sites[None]
-        permutations.add(tuple(np.abs(difference - np.rint(difference)).sum(axis=-1).argmin(axis=1).tolist()))
-    total = 0
-    for permutation in permutations:
-        lengths, left = [], set(range(len(permutation)))
-        while left:
-            start = site = left.pop()
-            lengths.append(1)
-            while (site := permutation[site]) != start:
-                left.discard(site)
-                lengths[-1] += 1
-        of = list(counts.values())
-        total += sum(
-            all(sum(n for n, kind in zip(lengths, kinds, strict=True) if kind == k) == of[k] for k in range(len(of)))
-            for kinds in itertools.product(range(len(of)), repeat=len(lengths))
-        )
-    assert total % len(permutations) == 0
-    return total // len(permutations)
-
-
-@pytest.mark.parametrize(
-    ("occupancies", "supercell", "counts"),
-    [
-        ({"Ni": 0.5, "Al": 0.5}, (1, 1, 1), {"Ni": 2, "Al": 2}),
-        ({"Ni": 0.75, "Al": 0.25}, (2, 1, 1), {"Ni": 6, "Al": 2}),
-        ({"Ni": 0.5, "Al": 0.25, "Cu": 0.25}, (2, 1, 1), {"Ni": 4, "Al": 2, "Cu": 2}),
-    ],
-)
-def test_number_of_orderings(occupancies: dict, supercell: tuple, counts: dict, disordered: Structure) -> None:
-    parent = Structure(disordered.lattice, [occupancies] * 4, disordered.frac_coords) * supercell
-    every = list(orderings(parent, symmetry=False))
-    n_sites = sum(counts.values())
-    assert len(every) == math.factorial(n_sites) // math.prod(math.factorial(n) for n in counts.values())
-    assert len({tuple(map(str, one.species)) for one in every}) == len(every)
-    assert all(one.composition.as_dict() == counts for one in every)
-    assert len(list(orderings(parent))) == n_orbits(parent, counts)
-
-
-def test_orderings_with_vacancies_and_ordered_sites() -> None:
-    """Half the lithium of rock salt: two of four sites of a cube, which are all alike; and a site property."""
-    parent = Structure.from_spacegroup(
-        "Fm-3m", Lattice.cubic(4.2), [{"Li": 0.5}, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]], site_properties={"tag": [1, 2]}
-    )
-    before = parent.as_dict()
-    found = list(orderings(parent))
-    assert len(found) == 1 and parent.as_dict() == before
-    (only,) = found
-    assert only.composition.formula == "Li2 O4" and sorted(only.site_properties["tag"]) == [1, 1, 2, 2, 2, 2]
-    assert len(list(orderings(parent, symmetry=False))) == 6
-
-
-def test_orderings_that_cannot_be(disordered: Structure) -> None:
-    with pytest.raises(StructureError, match="Ni4 has no disordered site"):
-        orderings(Structure(disordered.lattice, ["Ni"] * 4, disordered.frac_coords))
-    thirds = Structure(disordered.lattice, [{"Ni": 0.3, "Al": 0.7}] * 4, disordered.frac_coords)
-    with pytest.raises(StructureError, match=r"has 1.2 Ni on 4 equivalent sites; make a supercell"):
-        orderings(thirds)
-    with pytest.raises(MatPropError, match="has 601,080,390 orderings in this cell, more than 1,000,000"):
-        orderings(disordered * (2, 2, 2))
-
-
-def test_orderings_of_a_disordered_structure_are_ranked(disordered: Structure, alloy_model: Path) -> None:
-    parent = disordered * (2, 1, 1)
-    rows = rank_orderings(parent, alloy_model, batch_size=3)
-    values = load_model(alloy_model).predict([row["structure"] for row in rows]).values
-    assert len(rows) == 8 and np.all(np.diff(values) > -1e-5)
-    np.testing.assert_allclose([row["energy"] for row in rows], values * 8, atol=1e-4)
-    np.testing.assert_allclose([row["energy_above_minimum"] for row in rows], values - values.min(), atol=1e-5)
-    # the energies are those of all 70 orderings, and no more
-    every = load_model(alloy_model).predict(list(orderings(parent, symmetry=False))).values
-    assert set(np.round(every, 4)) == set(np.round(values, 4))
-
-
-def test_ranked_list_of_pymatgen(disordered: Structure, alloy_model: Path) -> None:
-    parent = (disordered * (2, 1, 1)).add_oxidation_state_by_element({"Ni": 2, "Al": 3})
-    given = OrderDisorderedStructureTransformation().apply_transformation(parent, return_ranked_list=20)
-    ewald = [row["energy"] for row in given]
-    rows = rank_orderings(given, alloy_model)
-    assert [row["energy"] for row in given] == ewald  # the list itself stays as it is
-    assert len(rows) == len(given) and set(np.round([row["previous_energy"] for row in rows], 6)) == set(
-        np.round(ewald, 6)
-    )
-    assert [row["energy"] for row in rows] == sorted(row["energy"] for row in rows)
-    by_structure = {id(row["structure"]): row["energy"] for row in given}
-    assert all(by_structure[id(row["structure"])] == row["previous_energy"] for row in rows)
-
-
-def test_ordering_without_a_value_is_not_left_out(disordered: Structure, alloy_model: Path) -> None:
-    good = [{"structure": next(orderings(disordered)), "energy": 0.0}]
-    with pytest.raises(StructureError, match="1 of 2 orderings have no value; number 1, structure 1: .*disordered"):
-        rank_orderings([*good, {"structure": disordered, "energy": 0.0}], alloy_model)
-    with pytest.raises(MatPropError, match="sees nothing but the composition"):
-        rank_orderings(good, "elemnet-mp")
+def test_disagreement_is_carried(
+    disordered: Structure, alloy_model: Path, ni_al_cells: list[Atoms], tmp_path: Path
+) -> None:
+    other = untrained_model(tmp_path / "other", descriptor="ward2017", elements=("Ni", "Al"), n_members=1)
+    compared = load_model(alloy_model, compare_with=other)
+    expected = compared.predict(ni_al_cells).disagreement
+    assert np.all(expected > 0)
+    for model, settings in ((compared, {}), (alloy_model, {"compare_with": [other]})):
+        rows = list(iter_predictions(ni_al_cells, model, **settings))
+        np.testing.assert_allclose([row.disagreement for row in rows], expected, atol=1e-5)
+        (batch,) = iter_prediction_batches(ni_al_cells, model, **settings)
+        np.testing.assert_allclose(batch.predictions.disagreement, expected, atol=1e-5)
+        found = rank(ni_al_cells, model, keep=4, **settings)
+        np.testing.assert_allclose(found.disagreement, expected[found.indices], atol=1e-5)
+        assert found.compared_with == ("other",)
+        assert found.to_frame()["disagreement"].tolist() == found.disagreement.tolist()
+        assert all(row["disagreement"] >= 0 for row in rank_orderings(disordered, model, **settings))
+    # the same model without a comparison is another one
+    plain = rank(ni_al_cells, alloy_model)
+    assert np.isnan(plain.disagreement).all() and plain.compared_with == () and "disagreement" not in plain.to_frame()
+    with pytest.raises(MatPropError, match="loaded already; give compare_with to load_model"):
+        rank(ni_al_cells, compared, compare_with=[other])

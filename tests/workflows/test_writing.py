@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,3 +106,78 @@ def test_bad_outputs(cells: list, alloy_model: Path, tmp_path: Path) -> None:
 def test_no_structures_give_a_table_without_rows(alloy_model: Path, tmp_path: Path) -> None:
     write_predictions([], alloy_model, output=tmp_path / "a.csv")
     assert list(pd.read_csv(tmp_path / "a.csv").columns)[:2] == ["name", "formula"]
+
+
+def test_partial_without_a_record_is_not_written_over(cells: list, alloy_model: Path, tmp_path: Path) -> None:
+    partial = tmp_path / "a.csv.partial"
+    partial.write_text("mine")
+    for resume in (False, True):
+        with pytest.raises(MatPropError, match=r"a\.csv\.partial is there without .*a\.csv\.progress\.json.*delete it"):
+            write_predictions(cells, alloy_model, output=tmp_path / "a.csv", resume=resume)
+        assert partial.read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_run_that_was_stopped_before_its_first_batch_can_be_repeated(
+    cells: list, alloy_model: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "a.csv"
+    with pytest.raises(StoppedError):
+        write_predictions(stopped_after(cells, 2), alloy_model, output=output, batch_size=4)
+    assert write_predictions(cells[:3], alloy_model, output=output).n_rows == 3
+
+
+def test_partial_that_lost_bytes_does_not_go_on(cells: list, alloy_model: Path, tmp_path: Path) -> None:
+    output, partial = tmp_path / "a.csv", tmp_path / "a.csv.partial"
+    with pytest.raises(StoppedError):
+        write_predictions(stopped_after(cells, 9), alloy_model, output=output, batch_size=4)
+    partial.write_bytes(partial.read_bytes()[:-50])
+    before = partial.read_bytes()
+    with pytest.raises(MatPropError, match=r"a\.csv\.partial has .* bytes, fewer than .*progress\.json.*delete both"):
+        write_predictions(cells, alloy_model, output=output, batch_size=4, resume=True)
+    assert partial.read_bytes() == before
+    partial.unlink()  # nothing is left to be lost
+    assert write_predictions(cells, alloy_model, output=output, batch_size=4).n_resumed == 0
+
+
+def test_rows_are_on_the_disk_before_the_record_says_so(
+    cells: list, alloy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noting(number: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{number}").readlink().name)
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    write_predictions(cells[:3], alloy_model, output=tmp_path / "a.csv")
+    assert synced[-2:] == ["a.csv.partial", "a.csv.progress.json.new"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{", b"\xff\xfe\x00", b"[]", b"{}", b'{"n_rows": "8", "n_bytes": 10, "rows": "a"}',
+        b'{"n_rows": 8, "n_bytes": null, "rows": "a"}', b'{"n_rows": 8, "n_bytes": -1, "rows": "a"}',
+    ],
+)  # fmt: skip
+def test_bad_record(content: bytes, cells: list, alloy_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        write_predictions(stopped_after(cells, 9), alloy_model, output=tmp_path / "a.csv", batch_size=4)
+    (tmp_path / "a.csv.progress.json").write_bytes(content)
+    before = (tmp_path / "a.csv.partial").read_bytes()
+    with pytest.raises(MatPropError, match=r"progress\.json, .* of .*a\.csv\.partial is sound, cannot be read.*both"):
+        write_predictions(cells, alloy_model, output=tmp_path / "a.csv", batch_size=4, resume=True)
+    assert (tmp_path / "a.csv.partial").read_bytes() == before
+
+
+def test_table_with_disagreement(cells: list, alloy_model: Path, tmp_path: Path) -> None:
+    other = untrained_model(tmp_path / "other", descriptor="ward2017", elements=("Ni", "Al"), n_members=1)
+    output = tmp_path / "a.csv"
+    with pytest.raises(StoppedError):
+        write_predictions(stopped_after(cells, 9), alloy_model, output=output, batch_size=4, compare_with=other)
+    with pytest.raises(MatPropError, match="compared with other models"):
+        write_predictions(cells, alloy_model, output=output, resume=True)
+    write_predictions(cells, alloy_model, output=output, resume=True, compare_with=other)
+    expected = load_model(alloy_model, compare_with=other).predict(cells).disagreement
+    assert (pd.read_csv(output)["disagreement"] - expected).abs().max() < 1e-5
