@@ -125,6 +125,14 @@ def test_decorate() -> None:
         ({"A": "Iron"}, None, "'Iron', for sublattice A"),
         ({"A": "Mo"}, {"Fe": 11.0, "Cr": 12.0}, "no volume is given for Mo"),
         ({}, -1.0, "must be positive"),
+        ("Fe", None, r"sigma: elements must map sublattices to element symbols, for example {'A': 'Fe'}.*Got 'Fe'"),
+        (None, None, "elements must map .* None was given"),
+        ({"A": ["Fe"]}, None, r"\['Fe'\], for sublattice A, is not an element symbol"),
+        ({}, "big", "volume per atom must be positive, a number in .*Got 'big'"),
+        ({}, [11.0, 12.0], r"a number in .*Got \[11.0, 12.0\]"),
+        ({}, {"Fe": "big", "Cr": 12.0}, "volume per atom of Fe must be positive, a number in .*Got 'big'"),
+        ({}, {"Fe": 11.0, "Cr": None}, "volume per atom of Cr .*None was given"),
+        ({}, {"Fe": 11.0, "Cr": -2.0}, "volume per atom of Cr must be positive"),
     ],
 )
 def test_wrong_decoration(elements, volume, message) -> None:
@@ -219,6 +227,11 @@ def test_wrong_library(tmp_path: Path, old: str, new: str, message: str) -> None
 def test_missing_library(tmp_path: Path) -> None:
     with pytest.raises(StructureError, match="cannot be read"):
         load_prototypes(tmp_path / "none.yaml")
+    with pytest.raises(StructureError, match="must be the path of a YAML file. None was given"):
+        load_prototypes(None)
+    (tmp_path / "empty.yaml").touch()
+    with pytest.raises(StructureError, match="must be a list of prototypes, each with a name. It is empty"):
+        load_prototypes(tmp_path / "empty.yaml")
 
 
 @pytest.mark.data

@@ -384,7 +384,7 @@ def test_refused_pymatgen():
 @pytest.mark.parametrize(
     ("obj", "words"),
     [
-        (None, ["NoneType", "give ASE Atoms"]),
+        (None, ["is None", "give ASE Atoms"]),
         (7, ["int"]),
         ([rock_salt()], ["list", "read_structures"]),
         ({}, ["dictionary", "as_dict"]),

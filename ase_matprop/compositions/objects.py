@@ -71,7 +71,8 @@ def amounts_of_mapping(mapping: Mapping[Any, Any]) -> Amounts:
 
 def unsupported(obj: object) -> str:
     """Return the message for an object that has no composition."""
-    return f"is of type {type(obj).__name__}, not a composition; give a formula, a pymatgen Composition or a structure"
+    given = "is None" if obj is None else f"is of type {type(obj).__name__}"
+    return f"{given}, not a composition; give a formula, a pymatgen Composition or a structure"
 
 
 def _is_pymatgen(obj: object) -> bool:

@@ -7,6 +7,7 @@ D. Jha, Ph.D. thesis, Northwestern University (2020): hydrogen to plutonium with
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
@@ -18,6 +19,9 @@ _ABSENT = {atomic_numbers[symbol] for symbol in ("He", "Ne", "Ar", "Po", "At", "
 ELEMENTS: tuple[int, ...] = tuple(z for z in range(1, atomic_numbers["Pu"] + 1) if z not in _ABSENT)
 
 _COLUMN = {number: column for column, number in enumerate(ELEMENTS)}
+_COLUMNS = np.full(256, len(ELEMENTS) + 1)
+_COLUMNS[0] = len(ELEMENTS)
+_COLUMNS[list(ELEMENTS)] = np.arange(len(ELEMENTS))
 
 
 def feature_labels() -> list[str]:
@@ -42,6 +46,25 @@ def compute_amounts(amounts: Sequence[Mapping[int, float]]) -> tuple[NDArray[np.
         features[good] /= features[good].sum(axis=1, keepdims=True)
     features[[error is not None for error in errors]] = np.nan
     return features, errors
+
+
+def compute_columns(numbers: NDArray[np.uint8], amounts: NDArray[Any]) -> NDArray[np.float64]:
+    """Compute the element fractions of compositions that are given as columns.
+
+    Args:
+        numbers: atomic numbers of the elements of each composition, 0 where it has fewer than k, shape (n, k).
+        amounts: amounts of these, 0 where the number is, shape (n, k).
+
+    Returns:
+        Fractions of shape (n, 86), NaN in the rows with an element that is not covered.
+    """
+    features = np.zeros((len(numbers), len(ELEMENTS) + 2))  # beside the 86: no element, and one that is not covered
+    shares = amounts / amounts.sum(axis=1, keepdims=True)
+    rows = np.arange(len(numbers))
+    for column in range(numbers.shape[1]):
+        features[rows, _COLUMNS[numbers[:, column]]] += shares[:, column]
+    features[features[:, -1] > 0] = np.nan
+    return features[:, : len(ELEMENTS)]
 
 
 def _error(amounts: Mapping[int, float]) -> str | None:

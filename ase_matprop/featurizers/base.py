@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import joblib
@@ -136,13 +136,7 @@ class BatchFeaturizer(BaseFeaturizer):
             features[start : start + len(block)] = block
             failures |= {start + row: error for row, error in enumerate(errors) if error is not None}
         if failures:
-            listed = "; ".join(f"row {row}: {error}" for row, error in list(failures.items())[:_LISTED_FAILURES])
-            more = f"; and {len(failures) - _LISTED_FAILURES} more" if len(failures) > _LISTED_FAILURES else ""
-            warnings.warn(
-                f"{len(failures)} of {len(rows)} rows have no features of {type(self).__name__} and are NaN: "
-                f"{listed}{more}",
-                stacklevel=2,
-            )
+            warnings.warn(failure_message(failures, len(rows), type(self).__name__), stacklevel=2)
         return features
 
     def featurize_dataframe(
@@ -248,6 +242,13 @@ class BatchFeaturizer(BaseFeaturizer):
         return tags
 
 
+def failure_message(failures: Mapping[int, object], n_rows: int, featurizers: str) -> str:
+    """Return the warning of rows that have no features; ``failures`` are the reasons by row."""
+    listed = "; ".join(f"row {row}: {error}" for row, error in list(failures.items())[:_LISTED_FAILURES])
+    more = f"; and {len(failures) - _LISTED_FAILURES} more" if len(failures) > _LISTED_FAILURES else ""
+    return f"{len(failures)} of {n_rows} rows have no features of {featurizers} and are NaN: {listed}{more}"
+
+
 def check_options(ignore_errors: bool, return_errors: bool) -> None:
     """Raise a FeaturizerError for reasons that are asked for where errors raise."""
     if return_errors and not ignore_errors:
@@ -265,9 +266,9 @@ def rows_of(entries: Any) -> list[Any]:
     if isinstance(entries, pd.DataFrame):
         entries = entries.to_numpy()
     if not isinstance(entries, list | tuple | np.ndarray) or (isinstance(entries, np.ndarray) and not entries.ndim):
+        got = "None was given" if entries is None else f"Got {type(entries).__name__}; put a single one into a list"
         raise FeaturizerInputError(
-            f"the entries must be list-like: a list, array, Series or DataFrame of structures or compositions. "
-            f"Got {type(entries).__name__}; put a single one into a list."
+            f"the entries must be list-like: a list, array, Series or DataFrame of structures or compositions. {got}."
         )
     return [row[0] if isinstance(row, list | tuple | np.ndarray) and len(row) == 1 else row for row in entries]
 

@@ -21,9 +21,10 @@ def check_frame(df: Any, col_id: Any, featurizer: str) -> None:
         ColumnError: if ``col_id`` is not one column of it.
     """
     if not isinstance(df, pd.DataFrame):
+        got = "None was given" if df is None else f"Got {type(df).__name__}"
         raise FeaturizerInputError(
-            f"{featurizer} takes a DataFrame and the name of its column. Got {type(df).__name__}; for a list or a "
-            "Series call featurize_many."
+            f"{featurizer} takes a DataFrame and the name of its column. {got}; for a list or a Series call "
+            "featurize_many."
         )
     names = list(col_id) if isinstance(col_id, list | pd.Index) else [col_id]
     if len(names) != 1:

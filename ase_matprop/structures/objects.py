@@ -48,7 +48,8 @@ def unsupported(obj: object) -> str:
     """Return the message for an object that is no structure."""
     several = "; for several structures use read_structures" if isinstance(obj, (list, tuple)) else ""
     known = "give ASE Atoms, a pymatgen Structure, or the path of a file"
-    return f"is a {type(obj).__name__}, not a structure; {known}{several}"
+    given = "is None" if obj is None else f"is a {type(obj).__name__}"
+    return f"{given}, not a structure; {known}{several}"
 
 
 def convert(obj: object) -> Atoms:

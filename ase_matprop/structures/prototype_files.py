@@ -43,7 +43,8 @@ def parse_prototypes(text: str, source: str) -> list[Prototype]:
     except yaml.YAMLError as error:
         raise StructureError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(entries, list):
-        raise StructureError(f"{source} must be a list of prototypes, each with a name. Got {type(entries).__name__}.")
+        got = "It is empty" if entries is None else f"Got {type(entries).__name__}"
+        raise StructureError(f"{source} must be a list of prototypes, each with a name. {got}.")
     prototypes = []
     for index, entry in enumerate(entries):
         name = entry.get("name") if isinstance(entry, Mapping) else None

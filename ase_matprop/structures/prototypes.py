@@ -18,6 +18,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,15 @@ class Prototype:
             Atoms with the array ``sublattice``, the index of each site's sublattice in :attr:`sublattices`.
 
         Raises:
-            StructureError: if a sublattice or element does not exist, or a volume is missing or not positive.
+            StructureError: if a sublattice or element does not exist, a volume is missing or no positive number, or
+                ``elements`` is no mapping.
         """
+        if not isinstance(elements, Mapping):
+            got = "None was given" if elements is None else f"Got {elements!r}"
+            raise StructureError(
+                f"prototype {self.name}: elements must map sublattices to element symbols, for example "
+                f"{ {self.sublattices[0].name: self.sublattices[0].element} }; it has {self._positions()}. {got}."
+            )
         chosen = {sublattice.name: sublattice.element for sublattice in self.sublattices}
         assigned: dict[str, str] = {}
         for key, symbol in elements.items():
@@ -138,7 +146,7 @@ class Prototype:
                 raise StructureError(
                     f"prototype {self.name}: {assigned[name]!r} and {key!r} are the same sublattice; give it once"
                 )
-            if symbol not in atomic_numbers or symbol == "X":
+            if not isinstance(symbol, str) or symbol not in atomic_numbers or symbol == "X":
                 raise StructureError(
                     f"prototype {self.name}: {symbol!r}, for sublattice {key}, is not an element symbol"
                 )
@@ -165,19 +173,28 @@ class Prototype:
         matching = [sublattice.name for sublattice in self.sublattices if sublattice.wyckoff == key]
         if len(matching) == 1:
             return matching[0]
-        known = ", ".join(f"{entry.name} ({entry.wyckoff})" for entry in self.sublattices)
         reason = f"several sublattices have the position {key!r}" if matching else f"there is no sublattice {key!r}"
-        raise StructureError(f"prototype {self.name}: {reason}; it has {known}")
+        raise StructureError(f"prototype {self.name}: {reason}; it has {self._positions()}")
+
+    def _positions(self) -> str:
+        return ", ".join(f"{entry.name} ({entry.wyckoff})" for entry in self.sublattices)
 
     def _volume_per_atom(self, atoms: Atoms, volume: float | Mapping[str, float]) -> float:
         if isinstance(volume, Mapping):
             missing = sorted({symbol for symbol in atoms.symbols if symbol not in volume})
             if missing:
                 raise StructureError(f"prototype {self.name}: no volume is given for {', '.join(missing)}; add it")
-            volume = float(np.mean([volume[symbol] for symbol in atoms.symbols]))
-        if not np.isfinite(volume) or volume <= 0:
-            raise StructureError(f"prototype {self.name}: the volume per atom must be positive. Got {volume!r}.")
-        return float(volume)
+            each = {symbol: self._positive(volume[symbol], f" of {symbol}") for symbol in sorted(set(atoms.symbols))}
+            return float(np.mean([each[symbol] for symbol in atoms.symbols]))
+        return self._positive(volume)
+
+    def _positive(self, volume: Any, of_what: str = "") -> float:
+        if isinstance(volume, Real) and not isinstance(volume, bool) and 0.0 < float(volume) < np.inf:
+            return float(volume)
+        got = "None was given" if volume is None else f"Got {volume!r}"
+        raise StructureError(
+            f"prototype {self.name}: the volume per atom{of_what} must be positive, a number in Angstrom^3. {got}."
+        )
 
 
 class PrototypeLibrary(Mapping[str, Prototype]):
@@ -259,6 +276,9 @@ def load_prototypes(path: str | os.PathLike[str], *, with_shipped: bool = True) 
     """
     from ase_matprop.structures.prototype_files import parse_prototypes
 
+    if not isinstance(path, str | os.PathLike):
+        got = "None was given" if path is None else f"Got {path!r}"
+        raise StructureError(f"the prototype library must be the path of a YAML file. {got}.")
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

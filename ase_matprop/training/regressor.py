@@ -32,6 +32,7 @@ from ase_matprop.training.element_offsets import fit_element_offsets
 from ase_matprop.training.loop import HISTORY, Rows, fit
 from ase_matprop.training.regressor_inputs import (
     Crystals,
+    check_targets,
     crystals_in,
     has_no_rows,
     numbered_groups,
@@ -132,7 +133,8 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
             fit_params: there are none; weights of samples are refused.
 
         Raises:
-            RecipeError: if the recipe or a parameter cannot be used, or there are fewer than three rows.
+            RecipeError: if the recipe or a parameter cannot be used, there are fewer than three rows, or ``y`` is NaN
+                or infinite in some of them (the message has their numbers).
             MatPropError: for a structure or composition that cannot be used.
             ValueError: for anything else in ``X`` or ``y`` that is no finite number.
         """
@@ -309,6 +311,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         recipe: RegressorSettings,
     ) -> tuple[Crystals | NDArray[np.float64], NDArray[np.float64]]:
         """Return checked inputs and targets."""
+        check_targets(y)
         items = crystals_in(X)
         for stale in ("elements_", "reach_", "n_features_in_", "feature_names_in_"):  # of another fit
             self.__dict__.pop(stale, None)
@@ -318,6 +321,8 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
             table, targets = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64)
             _check_number(len(targets))
             return table, targets
+        if y is None:
+            raise RecipeError("NetworkRegressor.fit requires y, and None was given; give one target for each row")
         targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         if targets.ndim > 2 or len(targets) != len(items):
             raise RecipeError(

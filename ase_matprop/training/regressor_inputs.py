@@ -21,6 +21,8 @@ from ase_matprop.structures import StructureEntry, one_entry_each
 from ase_matprop.structures.objects import is_single
 from ase_matprop.training.regressor_settings import RegressorSettings
 
+_LISTED_ROWS = 5  # in a message
+
 
 @dataclass(frozen=True, eq=False)
 class Crystals:
@@ -74,6 +76,37 @@ def numbered_groups(groups: Any, n_rows: int) -> NDArray[np.int64]:
     except TypeError:
         kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
         raise RecipeError(f"the labels of groups must be of one kind, numbers or strings. Got {kinds}.") from None
+
+
+def check_targets(y: Any) -> None:
+    """Find the rows of the targets that are NaN or infinite; what else is wrong with them is left to scikit-learn.
+
+    Raises:
+        RecipeError: with the numbers of these rows, and scikit-learn's own words for them.
+    """
+    if y is None:
+        return
+    try:
+        values = np.asarray(y)
+        if values.dtype.kind == "c":
+            return
+        if values.dtype.kind == "O":
+            values = np.where(pd.isna(values), np.nan, values)
+        numbers = values.astype(np.float64)
+    except (TypeError, ValueError):
+        return
+    if not 1 <= numbers.ndim <= 2:
+        return
+    wrong = np.flatnonzero(~np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)).tolist()
+    if not wrong:
+        return
+    kind = "NaN" if np.isnan(numbers).any() else "infinity or a value too large for dtype('float64')"
+    listed = ", ".join(str(row) for row in wrong[:_LISTED_ROWS])
+    more = f" and {len(wrong) - _LISTED_ROWS} more" if len(wrong) > _LISTED_ROWS else ""
+    raise RecipeError(
+        f"Input y contains {kind}. {len(wrong)} of {len(numbers)} rows have no finite target: "
+        f"row{'s' if len(wrong) > 1 else ''} {listed}{more}, counted from 0; drop these rows of X and y, or correct y."
+    )
 
 
 def reach_of(training: Crystals, distance: TrainingDistance | None) -> Reach:

@@ -100,9 +100,8 @@ def _read(recipe: Any) -> tuple[Mapping[str, Any], str]:
     if isinstance(recipe, Mapping):
         sections, name = recipe, "the recipe"
     elif not isinstance(recipe, str | os.PathLike):
-        raise RecipeError(
-            f"the recipe must be the name of a model, a path or a dictionary. Got {type(recipe).__name__}."
-        )
+        got = "None was given" if recipe is None else f"Got {type(recipe).__name__}"
+        raise RecipeError(f"the recipe must be the name of a model, a path or a dictionary. {got}.")
     elif Path(recipe).suffix == ".toml":
         sections, name = _read_toml(Path(recipe)), f"the recipe {recipe}"
     else:

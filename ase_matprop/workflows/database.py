@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 import re
-import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase.db.core import reserved_keys
 from ase.formula import Formula
 
@@ -21,7 +17,14 @@ from ase_matprop.errors import MatPropError
 from ase_matprop.models import DEFAULT_MODEL, Predictions
 from ase_matprop.models.loading import Names
 from ase_matprop.properties import get_property
-from ase_matprop.workflows.database_files import Change, OpenDatabase, open_database, open_result
+from ase_matprop.workflows.database_files import (
+    Change,
+    OpenDatabase,
+    open_database,
+    open_result,
+    sqlite_errors,
+)
+from ase_matprop.workflows.fingerprints import fingerprint
 from ase_matprop.workflows.loading import Model, cached_model, check_threads, compared_tags, evaluation_threads
 from ase_matprop.workflows.ranking import FAILURES_KEPT
 from ase_matprop.workflows.streaming import Progress
@@ -82,7 +85,8 @@ def add_predictions(
 
     Rows are written batch by batch, each batch as a whole (in a JSON file, which ASE reads and writes as a whole, every
     few seconds).  A run that was stopped goes on when the same call is made again: rows that have the value of this
-    model and have not been changed since are passed over, also those without a value and with a reason.
+    model and have not been changed since are passed over, also those without a value and with a reason.  A call that
+    fails before it has written a row leaves no copy behind.
 
     Args:
         db: path of a .db (SQLite) or .json file, address of a server (``postgresql://``, ``mysql://``; needs
@@ -105,9 +109,9 @@ def add_predictions(
     Raises:
         UnknownNameError: if there is no such model or property.
         MatPropError: if neither ``output`` nor ``in_place`` is given, or both; the database does not exist, is locked
-            or cannot be read; ``output`` exists and is no copy of it as it is now; the key is not one that ASE allows,
-            or holds values that no model wrote; the models cannot be compared; the selection cannot be used or chooses
-            no row.
+            or cannot be read; what is to be written is read-only; ``output`` exists and is no copy of the database as
+            it is now; the key is not one that ASE allows, or holds values that no model wrote; the models cannot be
+            compared; the selection cannot be used or chooses no row.
     """
     if (output is None) == (not in_place):
         raise MatPropError(
@@ -126,11 +130,13 @@ def add_predictions(
         f"{card.name} {card.weights.sha256[:12]}",
         ", ".join(compared_tags(predictor)) if name == card.property else "",  # they compare the first property
     )
-    with _sqlite_errors(), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         opened = target = stack.enter_context(open_database(db, writable=in_place))
         if output is not None:
-            target = stack.enter_context(open_result(opened, Path(output)))
-        ids = _select(target, selection, column)
+            with sqlite_errors(opened.address):
+                target = stack.enter_context(open_result(opened, Path(output)))
+        stack.enter_context(sqlite_errors(target.address))
+        ids = _select(target, opened.address if target.is_new else target.address, selection, column)
         target.describe(column.key, [column.key, f"{get_property(name).long_name}, {card.name}", unit])
         n_skipped = n_failed = n_done = 0
         failures: list[tuple[int, str]] = []
@@ -160,14 +166,6 @@ def add_predictions(
     )
 
 
-@contextlib.contextmanager
-def _sqlite_errors() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise MatPropError(f"the database cannot be used: {error}; see whether another program uses it") from error
-
-
 class _Column:
     """The keys of one predicted property.
 
@@ -190,7 +188,7 @@ class _Column:
         return (
             pairs.get(self._of_model) == self.tag
             and pairs.get(f"{self.key}_compared_with", "") == self.compared
-            and pairs.get(self._of_structure) == _fingerprint(row)
+            and pairs.get(self._of_structure) == fingerprint(row)
             and (self.key in pairs or f"{self.key}_error" in pairs)
         )
 
@@ -200,7 +198,7 @@ class _Column:
 
     def changes(self, row: Any, predictions: Predictions, number: int) -> Change:
         """Return what to set and what to delete in a row, whose predictions have this number."""
-        values: dict[str, Any] = {self._of_model: self.tag, self._of_structure: _fingerprint(row)}
+        values: dict[str, Any] = {self._of_model: self.tag, self._of_structure: fingerprint(row)}
         error, warning = predictions.errors[number], predictions.warnings[number]
         if self.compared:
             values[f"{self.key}_compared_with"] = self.compared
@@ -218,14 +216,14 @@ class _Column:
         return row.id, values, [name for name in self._optional if name not in values]
 
 
-def _select(target: OpenDatabase, selection: Any, column: _Column) -> list[int]:
-    """Return the ids of the selected rows."""
+def _select(target: OpenDatabase, address: str, selection: Any, column: _Column) -> list[int]:
+    """Return the ids of the selected rows; errors name the database by this address."""
     ids = []
     try:
         for row in target.rows(selection):
             if column.is_foreign(row):
                 raise MatPropError(
-                    f"row {row.id} of {target.address} has a value {column.key!r} that no model of ase_matprop wrote; "
+                    f"row {row.id} of {address} has a value {column.key!r} that no model of ase_matprop wrote; "
                     "choose another key"
                 )
             ids.append(row.id)
@@ -235,16 +233,8 @@ def _select(target: OpenDatabase, selection: Any, column: _Column) -> list[int]:
         raise MatPropError(f"the selection {selection!r} cannot be used: {error}; write it as for ase db") from error
     if not ids:
         chosen = "has no rows" if selection is None else f"has no row that {selection!r} selects"
-        raise MatPropError(f"the database {target.address} {chosen}; check it with: ase db {target.address}")
+        raise MatPropError(f"the database {address} {chosen}; check it with: ase db {address}")
     return ids
-
-
-def _fingerprint(row: Any) -> str:
-    """Return text that changes with numbers, positions, cell or periodicity."""
-    digest = hashlib.sha256()
-    for array, kind in ((row.numbers, np.int64), (row.positions, np.float64), (row.cell, np.float64), (row.pbc, bool)):
-        digest.update(np.ascontiguousarray(array, dtype=kind).tobytes())
-    return f"sha256:{digest.hexdigest()[:12]}"  # digits alone might be taken for a number, which ASE refuses
 
 
 def _default_key(name: str, model: str) -> str:

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +21,7 @@ from ase.parallel import DummyMPI
 from ase.utils import Lock
 
 from ase_matprop.errors import MatPropError, missing_dependency
+from ase_matprop.workflows.streaming import received
 
 _FORMATS = (".db", ".json")
 _SERVERS = ("postgresql://", "postgres://", "mysql://", "mariadb://")
@@ -39,12 +40,14 @@ class OpenDatabase:
         database: what ``ase.db.connect`` returns.
         address: file or address, without a password.
         path: the file, None for a server.
+        is_new: whether it is a copy that was made now, to which nothing but descriptions were written.
     """
 
     def __init__(self, database: Any, address: str, path: Path | None) -> None:
         self.database = database
         self.address = address
         self.path = path
+        self._made: tuple[int, int] | None = None
         if getattr(database, "lock", None) is not None:
             database.lock.timeout = _LOCK_TIMEOUT
 
@@ -54,7 +57,28 @@ class OpenDatabase:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if kind is not None and self.is_new and self._state() == self._made:  # no other run has gone on with it
+            self._discard()
         self.close()
+
+    @property
+    def is_new(self) -> bool:
+        return self._made is not None
+
+    def mark_new(self) -> None:
+        """Take note that nothing is lost with this file, as it is now; it goes if an error comes before its rows."""
+        self._made = self._state()
+
+    def _state(self) -> tuple[int, int] | None:
+        """Return what changes when the file is written to."""
+        if self.path is None or not self.path.exists():
+            return None
+        status = self.path.stat()
+        return status.st_mtime_ns, status.st_size
+
+    def _discard(self) -> None:
+        assert self.path is not None
+        self.path.unlink(missing_ok=True)
 
     def rows(self, selection: Any = None) -> Iterator[Any]:
         """Return the selected rows with nothing but ids, key-value pairs and what is as short."""
@@ -69,29 +93,27 @@ class OpenDatabase:
         """Make changes to several rows, all or none of them.
 
         Raises:
-            MatPropError: if the database stays locked.
+            MatPropError: if the database stays locked, or cannot be written.
         """
-        try:
-            with self.database:
-                for number, values, gone in changes:
-                    self.database.update(number, delete_keys=gone, **values)
-        except TimeoutError:
-            raise _locked(self.address) from None
+        with _writing(self.address), self.database:
+            for number, values, gone in changes:
+                self.database.update(number, delete_keys=gone, **values)
+        self._made = None
 
     def describe(self, key: str, description: list[str]) -> None:
         """Put what a key means (short and long name, unit) into the metadata.
 
         Raises:
-            MatPropError: if the database stays locked.
+            MatPropError: if the database stays locked, or cannot be written.
         """
         metadata = self.database.metadata
         descriptions = metadata.get("key_descriptions", {})
         if list(descriptions.get(key, ())) != description:
-            try:
-                with self.database.lock or nullcontext():  # which ASE does not take here
-                    self.database.metadata = {**metadata, "key_descriptions": {**descriptions, key: description}}
-            except TimeoutError:
-                raise _locked(self.address) from None
+            lost_with_it = self.is_new and self._state() == self._made
+            with _writing(self.address), self.database.lock or nullcontext():  # which ASE does not take here
+                self.database.metadata = {**metadata, "key_descriptions": {**descriptions, key: description}}
+            if lost_with_it:
+                self.mark_new()
 
     def close(self) -> None:
         """Write what is not written yet."""
@@ -116,6 +138,10 @@ class _Buffered(JSONDatabase):
     def _write_json(self, bigdct: dict[Any, Any], ids: list[int], nextid: int) -> None:
         self._content, self._changed = (bigdct, ids, nextid), True
 
+    def forget(self) -> None:
+        """Write nothing any more."""
+        self._changed = False
+
     def flush(self) -> None:
         """Write the file, and let it take its name when it is complete."""
         if self._changed and self._content is not None:
@@ -137,10 +163,8 @@ class _OpenJSON(OpenDatabase):
     def __init__(self, path: Path, *, lock: bool) -> None:
         self._lock = Lock(f"{path}.lock", world=DummyMPI(), timeout=_LOCK_TIMEOUT) if lock else None
         if self._lock is not None:
-            try:
+            with _writing(str(path)):
                 self._lock.acquire()
-            except TimeoutError:
-                raise _locked(str(path)) from None
         self._flushed = time.monotonic()
         super().__init__(_Buffered(str(path), use_lock_file=False, serial=True), str(path), path)
 
@@ -150,12 +174,18 @@ class _OpenJSON(OpenDatabase):
     def update(self, changes: Iterable[Change]) -> None:
         super().update(changes)
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
-            self.database.flush()
+            with _writing(self.address):
+                self.database.flush()
             self._flushed = time.monotonic()
+
+    def _discard(self) -> None:
+        self.database.forget()
+        super()._discard()
 
     def close(self) -> None:
         try:
-            self.database.flush()
+            with _writing(self.address):
+                self.database.flush()
         finally:
             if self._lock is not None:
                 self._lock.release()
@@ -170,12 +200,16 @@ def open_database(db: Any, *, writable: bool) -> OpenDatabase:
         writable: whether it will be written to, which other programs are then kept from.
 
     Raises:
-        MatPropError: if there is no such database, or its format is not known.
+        MatPropError: if there is no such database, its format is not known, or it is to be written to and read-only.
         MissingDependencyError: if a server is named and the package that can reach one is missing.
     """
     if isinstance(db, Database):
         name = db.filename
-        if not isinstance(name, str) or name.startswith(_SERVERS) or not Path(name).exists():
+        if (
+            not isinstance(name, str)
+            or name.startswith(_SERVERS)
+            or not (is_database_name(name) or Path(name).exists())
+        ):
             return OpenDatabase(db, _without_password(name), None)
         db = name
     if isinstance(db, str) and db.startswith(_SERVERS):
@@ -184,12 +218,38 @@ def open_database(db: Any, *, writable: bool) -> OpenDatabase:
         except ImportError:
             raise missing_dependency("ase-db-backends", "a database on a server") from None
     if not isinstance(db, str | os.PathLike):
-        raise MatPropError(f"db must be a path, an address or an ASE database. Got {type(db).__name__}.")
+        raise MatPropError(f"db must be a path, an address or an ASE database{received(db)}")
     path = Path(db).expanduser()
     _check_format(path)
     if not path.is_file():  # ASE would make an empty one
         raise MatPropError(f"the database {path} does not exist; check the path")
-    return _open_file(path.resolve(), lock=writable)
+    path = path.resolve()
+    if not os.access(path, os.R_OK):
+        raise MatPropError(f"the database {path} cannot be read: permission is denied; allow it with chmod")
+    if writable:
+        _check_writable("database", path, f"give output='other{path.suffix}' for a copy in another place")
+    return _open_file(path, lock=writable)
+
+
+def is_database_name(name: str | os.PathLike[str]) -> bool:
+    """Return whether this is the name of a file, or the address of a server, that may be a database."""
+    return os.fsdecode(name).startswith(_SERVERS) or Path(os.fsdecode(name)).suffix in _FORMATS
+
+
+@contextmanager
+def sqlite_errors(address: str) -> Iterator[None]:
+    """Raise an error of SQLite as a MatPropError with the remedy."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the details
+        if code == sqlite3.SQLITE_READONLY:
+            remedy = "allow to write to the file and its folder with chmod, or write a copy in another place"
+        elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            remedy = "see whether another program uses it"
+        else:
+            remedy = "check the file, and whether the disk is full"
+        raise MatPropError(f"the database {address} cannot be used: {error}; {remedy}") from error
 
 
 def open_result(source: OpenDatabase, output: Path) -> OpenDatabase:
@@ -205,9 +265,12 @@ def open_result(source: OpenDatabase, output: Path) -> OpenDatabase:
     if not output.parent.is_dir():
         raise MatPropError(f"the folder of the output {output} does not exist; make it first")
     output = output.resolve()
+    _check_writable("output", output, "choose another name in a folder of your own")
     state = _identity(source, with_times=True)
-    _make_copy(source, output, state)
+    made = _make_copy(source, output, state)
     result = _open_file(output, lock=True)
+    if made:
+        result.mark_new()
     kept = result.database.metadata.get(_SOURCE)  # none in a copy that was made by other means
     same = kept == state if kept is not None else _identity(result) == _identity(source)
     if not same:
@@ -219,24 +282,20 @@ def open_result(source: OpenDatabase, output: Path) -> OpenDatabase:
     return result
 
 
-def _make_copy(source: OpenDatabase, output: Path, state: str) -> None:
-    """Copy the database, unless the copy is there."""
+def _make_copy(source: OpenDatabase, output: Path, state: str) -> bool:
+    """Copy the database, unless the copy is there; return whether it was made."""
     lock = Lock(f"{output}.lock", world=DummyMPI(), timeout=_LOCK_TIMEOUT)
     partial = output.with_name(f"{output.stem}.partial{output.suffix}")
-    try:
+    with _writing(str(output), "output"):
         lock.acquire()
-    except TimeoutError:
-        raise _locked(str(output)) from None
-    except OSError as error:
-        raise MatPropError(f"the output {output} cannot be written: {error.strerror}") from None
     try:
         if output.exists():
-            return
-        partial.unlink(missing_ok=True)
-        _copy(source, partial, state)
-        partial.replace(output)
-    except OSError as error:
-        raise MatPropError(f"the output {output} cannot be written: {error.strerror}") from None
+            return False
+        with _writing(str(output), "output"):
+            partial.unlink(missing_ok=True)
+            _copy(source, partial, state)
+            partial.replace(output)
+        return True
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -249,6 +308,8 @@ def _open_file(path: Path, *, lock: bool) -> OpenDatabase:
     else:
         opened = OpenDatabase(connect(str(path), use_lock_file=lock, serial=True), str(path), path)
     try:
+        if path.suffix == ".db":
+            _check_tables(path)
         next(iter(opened.database.select(limit=1)), None)
     except (UnknownFileTypeError, sqlite3.DatabaseError, OSError, ValueError, KeyError, AssertionError) as error:
         opened.close()
@@ -256,6 +317,19 @@ def _open_file(path: Path, *, lock: bool) -> OpenDatabase:
             f"{path} is no ASE database ({' '.join(str(error).split()) or type(error).__name__}); check the file"
         ) from None
     return opened
+
+
+def _check_tables(path: Path) -> None:
+    """Look into an SQLite file before ASE does, which would write its tables into any that it opens.
+
+    Raises:
+        ValueError: if ASE's tables are not there.
+    """
+    if not path.stat().st_size:
+        raise ValueError("it is empty, 0 bytes")
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_LOCK_TIMEOUT)) as connection:
+        if not connection.execute("SELECT COUNT(*) FROM sqlite_master WHERE name='systems'").fetchone()[0]:
+            raise ValueError("it has no table of structures")
 
 
 def _copy(source: OpenDatabase, path: Path, state: str) -> None:
@@ -273,6 +347,9 @@ def _copy(source: OpenDatabase, path: Path, state: str) -> None:
     else:  # also right while another program writes to the file
         with sqlite3.connect(f"{source.path.as_uri()}?mode=ro", uri=True) as reading, sqlite3.connect(path) as writing:
             reading.backup(writing)
+            writing.execute(
+                "PRAGMA journal_mode=DELETE"
+            )  # a log beside the file would keep the name of the unfinished one
         reading.close()
         writing.close()
     with _open_file(path, lock=False) as target:
@@ -309,6 +386,34 @@ def _identity(opened: OpenDatabase, *, with_times: bool = False) -> str:
 def _check_format(path: Path) -> None:
     if path.suffix not in _FORMATS:
         raise MatPropError(f"the database {path} must end in {' or '.join(_FORMATS)}, or be the address of a server")
+
+
+def _check_writable(kind: str, path: Path, remedy: str) -> None:
+    """Raise a MatPropError if a file, or its folder, in which locks and journals are made, is read-only."""
+    if path.exists() and not os.access(path, os.W_OK):
+        place = "file"
+    elif not os.access(path.parent, os.W_OK):
+        place = f"folder {path.parent}"
+    else:
+        return
+    raise MatPropError(
+        f"the {kind} {path} cannot be written: the {place} is read-only; allow it with chmod, or {remedy}"
+    )
+
+
+@contextmanager
+def _writing(address: str, kind: str = "database") -> Iterator[None]:
+    """Raise errors of the system as ones that name the file and the cause."""
+    try:
+        yield
+    except TimeoutError:
+        raise _locked(address) from None
+    except OSError as error:
+        cause = os.strerror(error.errno) if error.errno else str(error)  # ASE's own text for a lock is 'Error'
+        raise MatPropError(
+            f"the {kind} {address} cannot be written: {cause}; check the permissions of the file and its folder, and "
+            "whether the disk is full"
+        ) from None
 
 
 def _without_password(name: Any) -> str:

@@ -15,6 +15,7 @@ from ase_matprop.models import DEFAULT_MODEL
 from ase_matprop.models.loading import Names
 from ase_matprop.workflows.loading import Model, cached_model
 from ase_matprop.workflows.ranking import ranked
+from ase_matprop.workflows.streaming import received
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -135,6 +136,10 @@ def rank_orderings(
         )
     if hasattr(source, "is_ordered"):
         source = [source] if source.is_ordered else orderings(source, symmetry=symmetry)
+    if not isinstance(source, Iterable):
+        raise StructureError(
+            "structures must be a ranked list of pymatgen, an iterable, or one disordered Structure" + received(source)
+        )
     extras: dict[int, dict[str, Any]] = {}  # of the batch in the making
 
     def plain(items: Iterable[Any]) -> Iterator[Any]:

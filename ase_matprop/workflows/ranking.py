@@ -5,23 +5,30 @@ from __future__ import annotations
 import bisect
 import builtins
 import functools
+import logging
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.formula import Formula
 from numpy.typing import NDArray
 
-from ase_matprop.errors import MatPropError
+from ase_matprop.errors import MatPropError, StructureError
 from ase_matprop.models import DEFAULT_MODEL, Predictor
 from ase_matprop.models.loading import Names
+from ase_matprop.structures.checks import DISORDER_REMEDY
+from ase_matprop.workflows.database_files import is_database_name
 from ase_matprop.workflows.loading import Model, cached_model, check_threads, rankable_property
 from ase_matprop.workflows.streaming import Given, Progress, batches_after, check_unchanged
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 #: reasons that are kept; all failures are counted
 FAILURES_KEPT = 1000
@@ -29,6 +36,8 @@ FAILURES_KEPT = 1000
 #: values that are closer (in the unit of the property) are equal, and the structure that came first is the better one:
 #: the last digits of a network's output depend on what else is in its batch
 RESOLUTION = 1e-5
+
+_DISORDER_REMEDY = "ase_matprop.workflows.rank_orderings ranks its ordered structures"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +92,17 @@ class Ranking:
             MatPropError: if there is none; the message has the reason of the first failure.
         """
         if not self.structures:
-            reason = f"; the first one, {self.failures[0][1]}: {self.failures[0][2]}" if self.failures else ""
-            raise MatPropError(f"none of the {self.n_seen} structures has a predicted {self.property}{reason}")
+            raise MatPropError(self._nothing())
         return self.structures[0]
+
+    def _nothing(self) -> str:
+        """Return the message for a ranking without structures."""
+        problem = f"none of the {self.n_seen} structures has a predicted {self.property}"
+        if not self.failures:
+            return problem
+        _, name, reason = self.failures[0]
+        first = f"{name}: {reason.replace(DISORDER_REMEDY, _DISORDER_REMEDY)}"
+        return first if self.n_seen == 1 else f"{problem}; the first one, {first}"
 
     def to_frame(self) -> pd.DataFrame:
         """Return a table with the columns rank (from 1), index, name, formula, <property>, unit, spread, distance and
@@ -196,10 +213,12 @@ def rank(
         progress: called with the number of finished structures after each batch.
 
     Returns:
-        The best structures; a structure without a value is counted and its reason kept, and costs no other one.
+        The best structures; a structure without a value is counted and its reason kept, and costs no other one.  If
+        no structure has a value, the log has a warning with the reason of the first one.
 
     Raises:
         UnknownNameError: if there is no such model or property.
+        StructureError: if ``structures`` is the path of a folder, or of a database that is not a single structure.
         MatPropError: if the model predicts no energy and no property was chosen, an option cannot be used, the models
             cannot be compared, or a structure among the best was changed after it was given.
     """
@@ -215,7 +234,21 @@ def rank(
         per_composition=per_composition,
         progress=progress,
     )
+    if ranking.n_seen and not ranking.structures:
+        if isinstance(structures, str | os.PathLike) and _has_several(structures, predictor):
+            _, _, reason = ranking.failures[0]
+            path = os.fsdecode(structures)
+            raise StructureError(
+                f"{path}: {reason}; rank takes one file with one structure, or an iterable of structures"
+            )
+        logger.warning("%s", ranking._nothing())
     return ranking
+
+
+def _has_several(path: str | os.PathLike[str], predictor: Predictor) -> bool:
+    """Return whether something that was not read as one structure is meant as a source of several."""
+    (entry,) = predictor.entries([path])
+    return entry.item is None and (is_database_name(path) or Path(path).expanduser().is_dir())
 
 
 def ranked(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ase_matprop.errors import MatPropError
+from ase_matprop.errors import MatPropError, StructureError
 from ase_matprop.models import DEFAULT_MODEL, Predictions, Predictor
 from ase_matprop.models.loading import Names
 from ase_matprop.models.predictor import Entry
@@ -199,6 +199,8 @@ def _rows(batch: PredictionBatch, name: str | None) -> Iterator[Prediction]:
 
 def _entries(predictor: Predictor, structures: Any, held: deque[Given]) -> Iterator[Entry]:
     """Yield an entry for each structure, and put the structure itself with its entry into ``held``."""
+    if structures is None:
+        raise StructureError(f"structures must be an iterable of structures, or a single one{received(structures)}")
     given: deque[Any] = deque()
 
     def passing() -> Iterator[Any]:
@@ -212,6 +214,11 @@ def _entries(predictor: Predictor, structures: Any, held: deque[Given]) -> Itera
     for entry in predictor.entries(passing() if several else structures):
         held.append((given.popleft(), entry))
         yield entry
+
+
+def received(obj: object) -> str:
+    """Return the end of a message about an object of the wrong type."""
+    return "; None was given" if obj is None else f". Got {type(obj).__name__}."
 
 
 def check_unchanged(predictor: Predictor, held: Iterable[Given]) -> None:

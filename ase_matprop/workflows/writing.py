@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ase import Atoms
 
 from ase_matprop.errors import MatPropError
 from ase_matprop.models import DEFAULT_MODEL, Predictions, Predictor
 from ase_matprop.models.loading import Names
 from ase_matprop.models.predictor import Entry
 from ase_matprop.table_files import FLOAT_FORMAT, TableFile
+from ase_matprop.workflows.fingerprints import fingerprint
 from ase_matprop.workflows.loading import Model, cached_model, check_threads, compared_tags
 from ase_matprop.workflows.streaming import Progress, batches_after
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def write_predictions(
         output: file to write, ending in .csv, .json or .parquet.
         resume: go on where a run of the same model was stopped: as many structures as there are rows in
             ``<output>.partial`` are taken from the iterable and passed over, so it must give the same ones again; that
-            it does is checked by their names and formulas.  CSV only: other formats cannot be appended to.
+            it does is checked by their names, formulas and geometries.  CSV only: other formats cannot be appended to.
         batch_size: number of structures that are held and evaluated together.
         n_jobs: number of processes for the descriptor; -1 for one per core.
         device: torch device of the network.
@@ -108,17 +112,17 @@ def _write_csv(
         TableFile(path)  # for its checks of the place
         unfinished.partial.write_bytes(b"")
     n_failed = 0
-    for batch, _ in batches_after(n_resumed, unfinished.passed, structures, predictor, *options):
+    for batch, given in batches_after(n_resumed, unfinished.passed, structures, predictor, *options):
         if batch.start == n_resumed:
             unfinished.check_passed(n_resumed)
-        unfinished.write(batch.predictions)
+        unfinished.write(batch.predictions, [entry for _, entry in given])
         n_failed += batch.predictions.n_failed
         if progress is not None:
             progress(unfinished.n_rows)
     if unfinished.n_rows <= n_resumed:  # no batch came
         unfinished.check_passed(n_resumed)
     if not unfinished.n_rows:
-        unfinished.write(predictor.predict([]))  # a table without rows has columns
+        unfinished.write(predictor.predict([]), [])  # a table without rows has columns
     unfinished.finish(path)
     return WrittenPredictions(path, unfinished.n_rows, n_resumed, n_failed)
 
@@ -164,6 +168,11 @@ class _Unfinished:
         if not (self.record.exists() and self.partial.exists()):
             return 0
         record = self._read()
+        if record.get("version") != _VERSION:
+            raise MatPropError(
+                f"{self.partial} was begun by another version of ase_matprop, and this one cannot go on with it; "
+                "delete it, or choose another output"
+            )
         if {name: record.get(name) for name in self._of_model} != self._of_model:
             raise MatPropError(
                 f"{self.partial} has predictions of {record.get('model')} with other weights or of another model, or "
@@ -199,7 +208,7 @@ class _Unfinished:
 
     def passed(self, entry: Entry) -> None:
         """Take note of a structure that has its row already."""
-        self._note(entry.name, entry.formula)
+        self._note(entry)
 
     def check_passed(self, n_rows: int) -> None:
         """Raise a MatPropError unless the structures of the first ``n_rows`` rows were passed."""
@@ -209,8 +218,8 @@ class _Unfinished:
                 "the same order, or delete that file to start again"
             )
 
-    def write(self, predictions: Predictions) -> None:
-        """Append the rows of a batch and record them."""
+    def write(self, predictions: Predictions, entries: Iterable[Entry]) -> None:
+        """Append the rows of a batch and record them; the entries are what was predicted for."""
         if not self._n_bytes:
             self._save()  # so that rows are never there without a record
         text = predictions.to_frame().to_csv(index=False, header=self._n_bytes == 0, float_format=FLOAT_FORMAT)
@@ -219,8 +228,8 @@ class _Unfinished:
             stream.flush()
             os.fsync(stream.fileno())  # before the record says that they are there
         self._n_bytes = self.partial.stat().st_size
-        for name, formula in zip(predictions.names, predictions.formulas, strict=True):
-            self._note(name, formula)
+        for entry in entries:
+            self._note(entry)
         self._save()
 
     def _save(self) -> None:
@@ -236,6 +245,7 @@ class _Unfinished:
         self.partial.replace(path)
         self.record.unlink(missing_ok=True)
 
-    def _note(self, name: str, formula: str) -> None:
-        self._rows.update(f"{name}\t{formula}\n".encode())
+    def _note(self, entry: Entry) -> None:
+        geometry = fingerprint(entry.item) if isinstance(entry.item, Atoms) else ""  # a composition has none
+        self._rows.update(f"{entry.name}\t{entry.formula}\t{geometry}\n".encode())
         self.n_rows += 1

@@ -12,7 +12,7 @@ from ase.build import bulk, make_supercell
 from ase_matprop.descriptors import ks2022, ward2017
 from ase_matprop.descriptors.ks2022.ordered import equivalent_sites
 from ase_matprop.descriptors.registry import get_descriptor
-from ase_matprop.errors import DescriptorError, UnknownElementError
+from ase_matprop.errors import DescriptorError, MatPropError, StructureError, UnknownElementError
 from ase_matprop.structures import as_atoms
 from ase_matprop.structures.prototypes import get_prototype
 from tests.conftest import crystals_for_comparison, prototype_crystals
@@ -296,3 +296,69 @@ def test_bad_arguments_of_the_dilute_limit() -> None:
         ks2022.dilute_limit(host, ["Ar"], n_atoms=64)
     with pytest.raises(DescriptorError, match="one for each of 1"):
         ks2022.compute_dilute([host], [host, host])
+    for wrong, kind, words in (
+        ("Cr", DescriptorError, "must be a list of element symbols. Got 'Cr'; put a single one into a list"),
+        ("CN", DescriptorError, "Got 'CN'"),  # neither C and N, nor anything else
+        ([], DescriptorError, "elements is empty; name at least one"),
+        (None, DescriptorError, "elements must be a list .* None was given"),
+        (24, DescriptorError, "Got int"),
+        ([["Cr"]], UnknownElementError, r"\['Cr'\] is not an element symbol"),
+    ):
+        with pytest.raises(kind, match=words):
+            ks2022.dilute_limit(host, wrong, n_atoms=64)
+    for wrong in ("64", 64.5, None):
+        with pytest.raises(DescriptorError, match="n_atoms must be a whole number"):
+            ks2022.dilute_limit(host, ["Al"], n_atoms=wrong)
+    with pytest.raises(DescriptorError, match="site must be a whole number. Got '0'"):
+        ks2022.dilute_limit(host, ["Al"], n_atoms=64, site="0")
+    with pytest.raises(StructureError, match="host: None was given; give ASE Atoms"):
+        ks2022.dilute_limit(None, ["Al"], n_atoms=64)
+
+
+# what is not Atoms
+
+
+def test_structures_of_pymatgen_are_taken() -> None:
+    host, atoms = DILUTE["Cr in fcc Ni"][0], dilute("Cr in fcc Ni")
+    structure, parent = to_pymatgen(atoms), to_pymatgen(host)
+    (expected,) = compute(atoms)
+    results = [
+        ks2022.compute([structure])[0][0],
+        ks2022.compute([atoms, structure])[0][1],
+        ks2022.pooled_features([structure]),
+        *(ks2022.compute_dilute([structure], hosts)[0][0] for hosts in (None, parent, [parent], [None])),
+    ]
+    np.testing.assert_allclose(results, [expected] * len(results), rtol=1e-9, atol=1e-9)
+    cell = bulk("Ni")
+    np.testing.assert_allclose(
+        ks2022.dilute_limit(to_pymatgen(cell), ["Cr"], n_atoms=64),
+        ks2022.dilute_limit(cell, ["Cr"], n_atoms=64),
+        rtol=1e-9,
+        atol=1e-9,
+    )
+
+
+@pytest.mark.parametrize("function", [ks2022.compute, ks2022.compute_dilute, ks2022.pooled_features])
+def test_what_is_no_list_of_structures(function) -> None:
+    for wrong, words in (
+        ([bulk("Cu"), None], "(structure|cell) 1: None was given; give ASE Atoms, a pymatgen Structure"),
+        ([7], "(structure|cell) 0: is a.? int, not a structure"),
+        (["no such file.cif"], "does not exist"),
+        (bulk("Cu"), "must be a list of structures. Got Atoms; put a single one into a list"),
+        (to_pymatgen(bulk("Cu")), "Got Structure; put a single one into a list"),
+        ("POSCAR", "Got 'POSCAR'; put"),
+        (None, "must be a list of structures. None was given"),
+        (3, "Got int"),
+    ):
+        with pytest.raises(MatPropError, match=words):
+            function(wrong)
+
+
+def test_what_is_no_host() -> None:
+    for hosts, words in (
+        ([7], "host 0: is a.? int"),
+        (7, "one for each of 1. Got int"),
+        ("no such file.cif", "host: does not exist"),
+    ):
+        with pytest.raises(MatPropError, match=words):
+            ks2022.compute_dilute([dilute("Cr in fcc Ni")], hosts)

@@ -109,6 +109,8 @@ def test_pooled_cells_are_tessellated_in_chunks(monkeypatch: pytest.MonkeyPatch)
     [
         ("FeNi", "FCX", {}, UnknownNameError, "FCC"),
         ("FeNi", 3, {}, StructureError, "int"),
+        ("FeNi", None, {}, StructureError, "prototype: None was given; give ASE Atoms"),
+        ("FeNi", "FCC", {"tolerance": "small"}, DescriptorError, "tolerance must be a positive number. Got 'small'"),
         ("Fe-Ni", "FCC", {}, CompositionError, "Fe-Ni"),
         ("FeAr", "FCC", {}, DescriptorError, "Ar"),
         ({"Fe": 1.0, "C": 1e-5}, "FCC", {"max_cells": 100}, CompositionError, "1000.* atoms are needed"),

@@ -95,6 +95,8 @@ def test_broken_rows(make: Maker) -> None:
         featurizer.featurize_many([NACL], return_errors=True)
     with pytest.raises(TypeError, match="list-like"):
         featurizer.featurize_many(NACL)
+    with pytest.raises(TypeError, match="list-like.* None was given"):
+        featurizer.featurize_many(None)
 
 
 def test_precheck_and_citations(make: Maker) -> None:

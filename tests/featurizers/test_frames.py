@@ -26,6 +26,8 @@ def test_missing_column(make: Maker) -> None:
             call(frame, ["structure", "band gap"])
         with pytest.raises(FeaturizerInputError, match="takes a DataFrame .*Got list"):
             call([NACL], "structure")
+        with pytest.raises(FeaturizerInputError, match="takes a DataFrame .*None was given"):
+            call(None, "structure")
         with pytest.raises(ColumnError, match="has 2 columns 'structure'"):
             call(pd.DataFrame([[NACL, FEO]], columns=["structure", "structure"]), "structure")
     with pytest.raises(ColumnError, match=r"Columns: 0, 1, .*\(20 in all\)"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import warnings
 from collections import OrderedDict
 from pathlib import Path
 
@@ -157,15 +158,69 @@ def test_multiple_featurizer(small_model: Path, capsys: pytest.CaptureFixture[st
     checked = combined.precheck_dataframe(frame, "s", return_frac=False)
     assert checked["MultipleFeaturizer precheck pass"].to_dict() == {"a": True, "b": False, "c": True}
     again = clone(combined)
-    assert again.transform(frame["s"]).shape == (3, 275) and again.get_feature_names_out().shape == (275,)
+    with pytest.warns(UserWarning, match="1 of 3 rows have no features"):
+        assert again.transform(frame["s"]).shape == (3, 275)
+    assert again.get_feature_names_out().shape == (275,)
     np.testing.assert_array_equal(again.featurize(NACL), combined.transform([NACL])[0])
     nested = combined.featurize_dataframe(frame, "s", ignore_errors=True, multiindex=True, pbar=False)
     assert nested["DensityFeatures"].shape == (3, 3) and list(frame.columns) == ["s"]
-    with pytest.raises(StructureError, match="row 1: is a NoneType"):
+    with pytest.raises(StructureError, match="row 1: .*None"):
         combined.featurize_many(frame["s"], pbar=False)
     with pytest.raises(ColumnError, match="no column 't'"):
         combined.featurize_dataframe(frame, "t")
     assert combined.transform([]).shape == (0, 275)
+
+
+def test_rows_that_fail_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by the featurizers themselves, once for all of them, whatever stands in between."""
+    monkeypatch.setattr(multiple, "_ROWS_AT_ONCE", 2)
+    rows = [NACL, FEO, DISORDERED, None, FEO]
+    densities = DensityFeatures()
+    densities.set_n_jobs(1)
+    parts = [ElementFractions(), MultipleFeaturizer([densities, Ward2017()])]
+    names = "ElementFractions or DensityFeatures or Ward2017"
+    with pytest.warns(UserWarning, match="rows have no features") as caught:
+        table = MultipleFeaturizer(parts).transform(rows)
+    (message,) = [str(each.message) for each in caught]
+    assert message.startswith(f"2 of 5 rows have no features of {names} and are NaN: row 2: ")
+    assert "disordered" in message.lower() and "; row 3: " in message and "None" in message
+    n_fractions = len(ElementFractions().feature_labels())
+    assert table.shape == (5, n_fractions + 3 + 271)
+    assert np.isfinite(table[[0, 1, 4]]).all() and np.isnan(table[3]).all() and np.isnan(table[2, -271:]).all()
+    np.testing.assert_array_equal(table[[0, 1, 4], -271:], Ward2017().transform([NACL, FEO, FEO]))
+    np.testing.assert_array_equal(table[[0, 1, 4], :n_fractions], ElementFractions().transform([NACL, FEO, FEO]))
+    with pytest.warns(UserWarning, match="4 of 5 rows .* of Ward2017 and are NaN: row 0.*; and 1 more"):
+        MultipleFeaturizer([Ward2017()]).transform([None, None, None, None, NACL])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MultipleFeaturizer(parts).transform([NACL, FEO])
+    reasons = MultipleFeaturizer(parts).featurize_many(rows, ignore_errors=True, return_errors=True, pbar=False)
+    assert "row 3: " in reasons[3][-1]  # counted from the first row of the table, within another one too
+
+
+def test_what_is_no_list_of_featurizers() -> None:
+    for wrong, words in (
+        ([], "has no featurizers; give a list of featurizers"),
+        (None, "None was given; give a list"),
+        (Ward2017(), "Got Ward2017; give a list"),
+        (
+            [Ward2017(), MagpieComposition],
+            r"featurizer 1 .* is the class MagpieComposition; give MagpieComposition\(\)",
+        ),
+        ([None], "featurizer 0 .* None was given"),
+        (["Ward2017"], "featurizer 0 .* Got 'Ward2017'"),
+    ):
+        with pytest.raises(FeaturizerError, match=words):
+            MultipleFeaturizer(wrong)
+        changed = MultipleFeaturizer([Ward2017()])
+        changed.featurizers = wrong
+        for use in (
+            lambda: changed.transform([NACL]),  # noqa: B023  called at once
+            lambda: changed.featurize_many([NACL]),  # noqa: B023
+            lambda: changed.featurize_dataframe(pd.DataFrame({"s": [NACL]}), "s"),  # noqa: B023
+        ):
+            with pytest.raises(FeaturizerError, match=words):
+                use()
 
 
 def test_features_of_one_name(computed: list[int]) -> None:

@@ -295,6 +295,7 @@ def test_recipe_of_the_default_model_and_of_a_file(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ({"recipe": 3}, "name of a model, a path or a dictionary. Got int"),
+        ({"recipe": None}, "name of a model, a path or a dictionary. None was given"),
         ({"recipe": {}}, "no section 'network'"),
         ({"recipe": SMALL | {"optimiser": {}}}, "unknown section 'optimiser'"),
         ({"recipe": {"network": "irnet"}}, "'network' must be a dictionary. Got 'irnet'"),
@@ -328,15 +329,13 @@ def test_wrong_inputs() -> None:
     for recipe, rows, error, words in (
         (FRACTIONS, ["NaCl", "Xx2", "MgO"], CompositionError, "row 1: .*Xx is no element.*Drop such rows"),
         (FRACTIONS, ["NaCl", "FlO", "MgO"], DescriptorError, "row 1: "),
-        (SMALL, [bulk("Cu"), None, bulk("Fe")], StructureError, "row 1: is a NoneType"),
+        (SMALL, [bulk("Cu"), None, bulk("Fe")], StructureError, "row 1: .*None"),
         ({"network": {"name": "schnet"}}, [bulk("Cu"), bulk("Fm", "fcc", 4.0), bulk("Fe")], DescriptorError, "row 1: "),
     ):
         with pytest.raises(error, match=words):
             NetworkRegressor(recipe).fit(rows, [1.0, 2.0, 3.0])
     with pytest.raises(RecipeError, match=r"X has 2 rows, and y has the shape \(3,\)"):
         NetworkRegressor(FRACTIONS).fit(["NaCl", "MgO"], [1.0, 2.0, 3.0])
-    with pytest.raises(ValueError, match="NaN"):
-        NetworkRegressor(FRACTIONS).fit(["NaCl", "MgO", "Cu"], [1.0, np.nan, 3.0])
     for groups, label in (([None, *"abababab", "b"], "row 0 .None."), ([1.0, np.nan] + [2.0] * 8, "row 1 .nan.")):
         with pytest.raises(RecipeError, match=f"no label for {label}"):
             NetworkRegressor(SMALL).fit(X, y, groups=groups)
@@ -352,6 +351,32 @@ def test_wrong_inputs() -> None:
     assert NetworkRegressor(FRACTIONS).fit(ALLOYS[:9], np.column_stack([y[:9], y[:9]])).predict([]).shape == (0, 2)
     of_formulas.fit(X, y)
     assert of_formulas.predict(X).shape == (10,) and not hasattr(of_formulas, "elements_")
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        ([1.0, np.nan, 3.0], "Input y contains NaN. 1 of 3 rows have no finite target: row 1, counted from 0; drop"),
+        ([1.0, None, 3.0], "contains NaN. 1 of 3 rows .* row 1,"),
+        (pd.Series([1.0, pd.NA, 3.0], dtype="Float64", index=[7, 8, 9]), "row 1,"),
+        ([-np.inf, 2.0, np.inf], "contains infinity or a value too large .* 2 of 3 .* rows 0, 2,"),
+        ([[1.0, 2.0], [3.0, 4.0], [5.0, np.nan]], "1 of 3 rows .* row 2,"),
+        ([np.nan] * 9, "9 of 9 rows .* rows 0, 1, 2, 3, 4 and 4 more,"),
+    ],
+)
+def test_targets_that_are_no_finite_numbers(y, words: str) -> None:
+    for recipe, rows in ((FRACTIONS, ALLOYS[: len(y)]), (SMALL, plane(len(y))[0])):
+        with pytest.raises(RecipeError, match=words):
+            NetworkRegressor(recipe).fit(rows, y)
+
+
+def test_missing_targets() -> None:
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        NetworkRegressor(SMALL).fit(plane(9)[0], None)
+    with pytest.raises(RecipeError, match="requires y, and None was given"):
+        NetworkRegressor(FRACTIONS).fit(ALLOYS, None)
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        NetworkRegressor(FRACTIONS).fit(ALLOYS[:3], ["1.0", "two", "3.0"])
 
 
 def test_hold_out_leaves_rows_to_learn_from() -> None:

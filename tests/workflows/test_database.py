@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -329,3 +332,182 @@ def test_disagreement_is_written(database: Path, alloy_model: Path, ni_al_cells:
     assert add_predictions(database, compared, in_place=True, key="h").n_skipped == 14
     assert add_predictions(database, alloy_model, in_place=True, key="h").n_skipped == 0
     assert not any(name in row for row in connect(database).select() for name in ("h_disagreement", "h_compared_with"))
+
+
+@pytest.mark.parametrize("how", ["in_place", "output", "object"])
+def test_file_that_is_no_ase_database_is_not_made_one(tmp_path: Path, alloy_model: Path, how: str) -> None:
+    """ASE writes its tables into an empty file, and into that of another program, when it only reads."""
+    empty, other = tmp_path / "empty.db", tmp_path / "other.db"
+    empty.touch()
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE mine (a INTEGER)")
+    connection.close()
+    before = other.read_bytes()
+    options: dict[str, Any] = {"output": tmp_path / "b.db"} if how == "output" else {"in_place": True}
+    for path, problem in ((empty, "it is empty"), (other, "it has no table of structures")):
+        with pytest.raises(MatPropError, match=rf"{path.name} is no ASE database \({problem}.*check the file"):
+            add_predictions(connect(path) if how == "object" else path, alloy_model, **options)
+    assert empty.stat().st_size == 0 and other.read_bytes() == before
+    with pytest.raises(MatPropError, match=r"missing\.db does not exist"):
+        add_predictions(connect(tmp_path / "missing.db"), alloy_model, **options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.db", "other.db"]
+
+
+def without_permission(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Let a file or folder look as if it must not be written to; for the superuser permissions do not count."""
+    access = os.access
+
+    def asking(asked: Any, mode: int, **options: Any) -> bool:
+        return not (Path(asked) == path and mode & os.W_OK) and access(asked, mode, **options)
+
+    monkeypatch.setattr(os, "access", asking)
+
+
+def test_read_only_file(database: Path, alloy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = database.read_bytes()
+    without_permission(monkeypatch, database)
+    problem = rf"{database.name} cannot be written: the file is read-only; allow it with chmod, or give output="
+    with pytest.raises(MatPropError, match=problem):
+        add_predictions(database, alloy_model, in_place=True)
+    output = database.with_name(f"scored{database.suffix}")
+    assert add_predictions(database, alloy_model, output=output).n_predicted == 12
+    without_permission(monkeypatch, output)
+    with pytest.raises(MatPropError, match=rf"{output.name} cannot be written: the file is read-only.*another name"):
+        add_predictions(database, alloy_model, output=output)
+    assert database.read_bytes() == before
+
+
+def test_read_only_folder(database: Path, alloy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_permission(monkeypatch, database.parent)
+    problem = rf"{database.name} cannot be written: the folder .*{database.parent.name} is read-only.*give output="
+    with pytest.raises(MatPropError, match=problem):
+        add_predictions(database, alloy_model, in_place=True)
+    output = database.with_name(f"scored{database.suffix}")
+    problem = rf"output .*{output.name} cannot be written: the folder .*{database.parent.name} is read-only"
+    with pytest.raises(MatPropError, match=problem):
+        add_predictions(database, alloy_model, output=output)
+    assert [path.name for path in database.parent.iterdir()] == [database.name]
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_permission_that_is_refused_later(
+    database: Path, alloy_model: Path, in_place: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Network drives refuse what os.access has promised; ASE then says nothing but 'Error'."""
+
+    def refuse(self: Any) -> None:
+        raise OSError(errno.EACCES, "Error", self.name)
+
+    monkeypatch.setattr("ase.utils.Lock.acquire", refuse)
+    output = database.with_name(f"scored{database.suffix}")
+    options: dict[str, Any] = {"in_place": True} if in_place else {"output": output}
+    name = database.name if in_place else output.name
+    with pytest.raises(MatPropError, match=f"{name} cannot be written: Permission denied"):
+        add_predictions(database, alloy_model, **options)
+    assert [path.name for path in database.parent.iterdir()] == [database.name]
+
+
+def test_sqlite_errors_name_file_and_cause(
+    tmp_path: Path, ni_al_cells: list[Atoms], alloy_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.db", ni_al_cells)
+    for code, remedy in (
+        (sqlite3.SQLITE_READONLY, "chmod"), (sqlite3.SQLITE_BUSY, "another program"),
+        (sqlite3.SQLITE_CORRUPT, "check the file"),
+    ):  # fmt: skip
+        error = sqlite3.OperationalError("the cause")
+        error.sqlite_errorcode = code
+
+        def refuse(self: Any, *args: Any, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(database_files.OpenDatabase, "describe", refuse)
+        with pytest.raises(MatPropError, match=rf"a\.db cannot be used: the cause; .*{remedy}"):
+            add_predictions(path, alloy_model, in_place=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_read_only_for_real(database: Path, alloy_model: Path, what: str) -> None:
+    path = database if what == "file" else database.parent
+    mode = path.stat().st_mode
+    path.chmod(mode & ~0o222)
+    try:
+        with pytest.raises(MatPropError, match=f"{database.name} cannot be written: the {what} .*is read-only"):
+            add_predictions(database, alloy_model, in_place=True)
+        if what == "folder":
+            with pytest.raises(MatPropError, match=r"scored\.db cannot be written: the folder .* is read-only"):
+                add_predictions(database, alloy_model, output=database.with_name("scored.db"))
+    finally:
+        path.chmod(mode)
+
+
+@pytest.mark.parametrize("suffix", [".db", ".json"])
+def test_no_copy_stays_behind_where_nothing_was_predicted(
+    database: Path, alloy_model: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = database.with_name(f"scored{suffix}")
+    name = database.name.replace(".", r"\.")
+    for options, problem in (
+        ({"selection": "origin=yours"}, f"database .*{name} has no row that .*{name}$"),
+        ({"selection": "natoms<"}, "selection 'natoms<' cannot be used"),
+        ({"property": "band_gap"}, "unknown predicted property"),
+        ({"key": "dft_energy"}, f"row 1 of .*{name} has a value"),
+        ({"key": "NiAl"}, "is a chemical formula"),
+        ({"batch_size": 0}, "batch_size must be"),
+    ):
+        with pytest.raises(MatPropError, match=problem):
+            add_predictions(database, alloy_model, output=output, **options)  # type: ignore[arg-type]
+        assert [path.name for path in database.parent.iterdir()] == [database.name]
+
+    def stop(self: Predictor, batch: list, *args: Any, **kwargs: Any) -> Any:
+        if batch:
+            raise StoppedError
+        return inputs(self, batch, *args, **kwargs)
+
+    inputs = Predictor._inputs
+    monkeypatch.setattr(Predictor, "_inputs", stop)
+    with pytest.raises(StoppedError):
+        add_predictions(database, alloy_model, output=output)
+    assert [path.name for path in database.parent.iterdir()] == [database.name]
+    monkeypatch.setattr(Predictor, "_inputs", inputs)
+    add_predictions(database, alloy_model, output=output, selection="id<4")
+    monkeypatch.setattr(Predictor, "_inputs", stop)
+    with pytest.raises(StoppedError):
+        add_predictions(database, alloy_model, output=output)
+    assert connect(output).count(KEY) == 3  # what an earlier run has written stays
+
+
+def test_copy_that_another_run_has_written_to_stays(
+    tmp_path: Path, ni_al_cells: list[Atoms], alloy_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, output = write(tmp_path / "a.db", ni_al_cells), tmp_path / "scored.db"
+    inputs = Predictor._inputs
+
+    def other_run(self: Predictor, batch: list, *args: Any, **kwargs: Any) -> Any:
+        if not batch:
+            return inputs(self, batch, *args, **kwargs)
+        monkeypatch.setattr(Predictor, "_inputs", inputs)
+        add_predictions(database, alloy_model, output=output)
+        raise StoppedError
+
+    monkeypatch.setattr(Predictor, "_inputs", other_run)
+    with pytest.raises(StoppedError):
+        add_predictions(database, alloy_model, output=output)
+    assert connect(output).count(KEY) == 12
+
+
+def test_none_is_named(alloy_model: Path) -> None:
+    with pytest.raises(MatPropError, match="must be a path, an address or an ASE database; None was given"):
+        add_predictions(None, alloy_model, in_place=True)
+
+
+def test_database_with_a_write_ahead_log(tmp_path: Path, ni_al_cells: list[Atoms], alloy_model: Path) -> None:
+    """The log of a copy has another name than the copy, once that has its own name."""
+    path = write(tmp_path / "a.db", ni_al_cells)
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+    assert add_predictions(path, alloy_model, output=tmp_path / "b.db").n_predicted == 12
+    assert [file.name for file in tmp_path.glob("b*")] == ["b.db"] and content(tmp_path / "b.db") == content(path)
+    assert add_predictions(path, alloy_model, in_place=True).n_predicted == 12

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import itertools
+import logging
+import re
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pandas as pd
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.db import connect
 from pymatgen.core import Composition, Structure
 
 from ase_matprop import MatPropError, load_model
@@ -70,12 +73,12 @@ def test_bad_structures_cost_their_own_rows(alloy_model: Path, ni_al_cells: list
     assert sorted(found.indices) == [0, 8] and (found.n_seen, found.n_failed) == (9, 7)
     reasons = {index: reason for index, _, reason in found.failures}
     expected = (
-        "is a NoneType", "has no cell", "disordered site", "is a formula, and the model alloy needs the structure",
+        "None", "has no cell", "disordered site", "is a formula, and the model alloy needs the structure",
         "is a Composition, not a structure", "never saw U", "is a int",
     )  # fmt: skip
     for index, words in enumerate(expected, start=1):
         assert words in reasons[index]
-    with pytest.raises(MatPropError, match=r"none of the 2 structures has a predicted.*structure 0: is a NoneType"):
+    with pytest.raises(MatPropError, match=r"none of the 2 structures has a predicted.*structure 0: .*None"):
         _ = rank([None, None], alloy_model).best
 
 
@@ -284,3 +287,46 @@ def test_disagreement_is_carried(
     assert np.isnan(plain.disagreement).all() and plain.compared_with == () and "disagreement" not in plain.to_frame()
     with pytest.raises(MatPropError, match="loaded already; give compare_with to load_model"):
         rank(ni_al_cells, compared, compare_with=[other])
+
+
+def test_path_of_several_structures_is_no_empty_ranking(
+    alloy_model: Path, ni_al_cells: list[Atoms], tmp_path: Path
+) -> None:
+    for name in ("a.db", "a.json"):
+        for atoms in ni_al_cells[:2]:
+            connect(tmp_path / name).write(atoms)
+    (tmp_path / "empty.db").touch()
+    for name in ("", "a.db", "a.json", "empty.db"):
+        path = tmp_path / name
+        for given in (path, str(path)):
+            with pytest.raises(MatPropError, match=f"{path.name}: .*; rank takes one file with one structure, or an"):
+                rank(given, alloy_model)
+    with pytest.raises(MatPropError, match=r"postgresql://.*rank takes"):
+        rank("postgresql://host/db", alloy_model)
+    assert (tmp_path / "empty.db").stat().st_size == 0
+
+
+def test_ranking_without_any_value_warns(
+    alloy_model: Path, disordered: Structure, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert len(rank([], alloy_model)) == 0 and not caplog.records
+        assert len(rank([MOLECULE, bulk("Ni", a=3.5)], alloy_model)) == 1 and not caplog.records
+    for given, words in (
+        ([MOLECULE, bulk("U", "fcc", a=4.5)], "none of the 2 structures has a predicted.*structure 0: has no cell"),
+        (MOLECULE, "^structure 0: has no cell"),
+        (tmp_path / "missing.cif", r"missing\.cif: does not exist"),
+        (disordered, "disordered site.*; .*rank_orderings ranks its ordered"),
+        ([disordered], "disordered site.*; .*rank_orderings ranks its ordered"),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            found = rank(given, alloy_model)
+        assert len(found) == 0 and found.n_failed == found.n_seen
+        assert len(caplog.records) == 1 and re.search(words, caplog.records[0].getMessage())
+
+
+def test_none_is_named(alloy_model: Path) -> None:
+    for function in (rank, rank_orderings, lambda *given: list(iter_predictions(*given))):
+        with pytest.raises(MatPropError, match="structures must be .*; None was given"):
+            function(None, alloy_model)

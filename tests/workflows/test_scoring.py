@@ -117,7 +117,7 @@ def test_elements_never_seen_raise_whatever_on_error_says(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("structure", "message"),
     [
-        (None, "is a NoneType, not a structure"),
+        (None, "is None, not a structure"),
         ("NiAl", "is a formula, and the model alloy needs the structure"),
         (Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]), "has no cell"),
     ],

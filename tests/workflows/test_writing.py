@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,3 +182,49 @@ def test_table_with_disagreement(cells: list, alloy_model: Path, tmp_path: Path)
     write_predictions(cells, alloy_model, output=output, resume=True, compare_with=other)
     expected = load_model(alloy_model, compare_with=other).predict(cells).disagreement
     assert (pd.read_csv(output)["disagreement"] - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("what", ["position", "cell", "numbers"])
+def test_other_geometry_of_the_same_formula_does_not_go_on(
+    what: str, cells: list, alloy_model: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "a.csv"
+    with pytest.raises(StoppedError):
+        write_predictions(stopped_after(cells, 9), alloy_model, output=output, batch_size=4)
+    before = (tmp_path / "a.csv.partial").read_bytes()
+    other = cells[2].copy()
+    if what == "position":
+        other.positions[0, 0] += 0.01
+    elif what == "cell":
+        other.cell[0, 0] += 0.01
+    else:
+        other.numbers[:] = other.numbers[::-1].copy()
+    changed = [*cells[:2], other, *cells[3:]]
+    with pytest.raises(MatPropError, match="the first 8 structures are not those whose rows are in"):
+        write_predictions(changed, alloy_model, output=output, batch_size=4, resume=True)
+    assert (tmp_path / "a.csv.partial").read_bytes() == before
+    # last digits, which another machine may compute otherwise, do not count
+    same = [atoms if atoms is None else atoms.copy() for atoms in cells]
+    for atoms in same:
+        if atoms is not None:
+            atoms.positions += 1e-12
+            atoms.cell.array[atoms.cell.array == 0.0] = -1e-12
+    assert write_predictions(same, alloy_model, output=output, batch_size=4, resume=True).n_resumed == 8
+
+
+def test_compositions_go_on(tmp_path: Path) -> None:
+    formulas = ["NaCl", "Fe2O3", "not a formula", {"Na": 1, "Fe": 0.5}]
+    with pytest.raises(StoppedError):
+        write_predictions(stopped_after(formulas, 3), "elemnet-mp", output=tmp_path / "a.csv", batch_size=1)
+    with pytest.raises(MatPropError, match="the first 3 structures are not those"):
+        write_predictions(["NaCl", "Fe3O4", *formulas[2:]], "elemnet-mp", output=tmp_path / "a.csv", resume=True)
+    assert write_predictions(formulas, "elemnet-mp", output=tmp_path / "a.csv", resume=True).n_resumed == 3
+
+
+def test_record_of_another_version(cells: list, alloy_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        write_predictions(stopped_after(cells, 9), alloy_model, output=tmp_path / "a.csv", batch_size=4)
+    path = tmp_path / "a.csv.progress.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 1}))
+    with pytest.raises(MatPropError, match=r"a\.csv\.partial was begun by another version of ase_matprop.*delete it"):
+        write_predictions(cells, alloy_model, output=tmp_path / "a.csv", batch_size=4, resume=True)

@@ -10,14 +10,15 @@ every element in every supercell of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from ase_matprop.descriptors.composition import ElementSlots
 from ase_matprop.descriptors.ks2022 import features as ks
+from ase_matprop.descriptors.ks2022.inputs import atoms_of, list_of_atoms, numbers_of
 from ase_matprop.descriptors.sites import (
     SiteGeometry,
     SiteStatistics,
@@ -29,13 +30,14 @@ from ase_matprop.descriptors.sites import (
 from ase_matprop.descriptors.tessellation import Tessellation
 from ase_matprop.descriptors.voronoi import tessellate
 from ase_matprop.errors import DescriptorError, UnknownElementError
+from ase_matprop.structures.objects import is_single
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
 def compute_dilute(
-    structures: Sequence[Atoms], hosts: Atoms | Sequence[Atoms | None] | None = None
+    structures: Sequence[Any], hosts: Any | Sequence[Any] | None = None
 ) -> tuple[FloatArray, list[str | None]]:
     """Compute the KS2022 features of structures with one foreign atom.
 
@@ -43,7 +45,8 @@ def compute_dilute(
     foreign atom share one tessellation.
 
     Args:
-        structures: valid periodic structures (see :func:`ase_matprop.structures.as_atoms`).
+        structures: valid periodic Atoms, which are not checked again, or what else
+            :func:`ase_matprop.structures.as_atoms` takes.
         hosts: the structures without the foreign atom: the same cell and sites, in the same order, with another element
             on one of them.  One for all or one for each; None for a host of a single element, which then is the other
             element of the structure.
@@ -53,11 +56,11 @@ def compute_dilute(
         none.
 
     Raises:
-        DescriptorError: if there is neither one host nor one for each structure.
+        DescriptorError: if ``structures`` is no list, or there is neither one host nor one for each structure.
+        StructureError: for what is no structure; the message has its number.
     """
-    each: Sequence[Atoms | None] = [hosts] * len(structures) if hosts is None or isinstance(hosts, Atoms) else hosts
-    if len(each) != len(structures):
-        raise DescriptorError(f"hosts must be one structure, or one for each of {len(structures)}. Got {len(each)}.")
+    structures = list_of_atoms(structures)
+    each = _hosts_of(hosts, len(structures))
     result = np.full((len(structures), ks.N_FEATURES), np.nan)
     errors: list[str | None] = [None] * len(structures)
     groups: dict[tuple[bytes, ...], list[tuple[int, int]]] = {}
@@ -93,14 +96,15 @@ def compute_dilute(
     return result, errors
 
 
-def dilute_limit(host: Atoms, elements: Sequence[str], *, n_atoms: int, site: int = 0) -> FloatArray:
+def dilute_limit(host: Any, elements: Sequence[str], *, n_atoms: int, site: int = 0) -> FloatArray:
     """Compute the KS2022 features of foreign atoms in a supercell of a host, without building the supercell.
 
     The supercell is taken to be large enough that the foreign atom and its images share no neighbour; its shape does
     not matter then.  The features are those of :func:`ase_matprop.descriptors.ks2022.compute` for such a supercell.
 
     Args:
-        host: a valid cell of the host, best the primitive one (see :func:`ase_matprop.structures.as_atoms`).
+        host: a valid cell of the host, best the primitive one: Atoms, or what else
+            :func:`ase_matprop.structures.as_atoms` takes.
         elements: symbols of the foreign elements; one row for each.
         n_atoms: number of atoms of the supercell, a multiple of those of ``host``.
         site: site of ``host`` that the foreign atom takes.
@@ -109,19 +113,22 @@ def dilute_limit(host: Atoms, elements: Sequence[str], *, n_atoms: int, site: in
         Features of shape (len(elements), 256).
 
     Raises:
-        DescriptorError: if there is no such site or supercell, or the host has no tessellation.
-        UnknownElementError: if one of the elements has no data.
+        DescriptorError: if there is no such site or supercell, the host has no tessellation, or ``elements`` is no
+            list or an empty one.
+        StructureError: if the host is no structure.
+        UnknownElementError: if one of the elements is none, or has no data.
     """
+    host = atoms_of(host, "host")
+    foreign = numbers_of(elements)
+    for name, value in (("site", site), ("n_atoms", n_atoms)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise DescriptorError(f"{name} must be a whole number. Got {value!r}.")
     if not 0 <= site < len(host):
         raise DescriptorError(f"the host has the sites 0 to {len(host) - 1}. Got site {site}.")
     if n_atoms % len(host) or n_atoms < 2 * len(host):
         raise DescriptorError(
             f"n_atoms must be a multiple of the host's {len(host)}, and at least twice it. Got {n_atoms}."
         )
-    for symbol in elements:
-        if symbol not in atomic_numbers:
-            raise UnknownElementError(f"{symbol!r} is not an element symbol")
-    foreign = np.array([atomic_numbers[symbol] for symbol in elements], dtype=np.int64)
     problem = ks.element_error([*host.numbers.tolist(), *foreign.tolist()])
     if problem is not None:
         raise UnknownElementError(problem)
@@ -135,6 +142,16 @@ def dilute_limit(host: Atoms, elements: Sequence[str], *, n_atoms: int, site: in
             f"the foreign atom has {n_neighbors} neighbours, more than a supercell of {n_atoms} atoms; raise n_atoms"
         )
     return single.features(site, foreign, n_atoms // len(host))
+
+
+def _hosts_of(hosts: Any, n_structures: int) -> list[Atoms | None]:
+    """Return the host of each structure, None where there is none to give."""
+    if hosts is None or is_single(hosts):
+        return [None if hosts is None else atoms_of(hosts, "host")] * n_structures
+    if not isinstance(hosts, Sequence | np.ndarray) or len(hosts) != n_structures:
+        got = len(hosts) if isinstance(hosts, Sequence | np.ndarray) else type(hosts).__name__
+        raise DescriptorError(f"hosts must be one structure, or one for each of {n_structures}. Got {got}.")
+    return [None if host is None else atoms_of(host, f"host {index}") for index, host in enumerate(hosts)]
 
 
 def _foreign_atom(atoms: Atoms, host: Atoms | None) -> tuple[int, IntArray]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
 from ase_matprop.descriptors.ks2022 import features as ks
+from ase_matprop.descriptors.ks2022.inputs import list_of_atoms
 from ase_matprop.descriptors.sites import (
     SiteStatistics,
     chunks_of_structures,
@@ -33,11 +35,12 @@ SYMMETRY_PRECISION = 1e-3
 ANGLE_TOLERANCE = 0.1
 
 
-def compute(structures: Sequence[Atoms], *, symmetry: bool = False) -> tuple[FloatArray, list[str | None]]:
+def compute(structures: Sequence[Any], *, symmetry: bool = False) -> tuple[FloatArray, list[str | None]]:
     """Compute the KS2022 features of a batch of structures.
 
     Args:
-        structures: valid periodic structures (see :func:`ase_matprop.structures.as_atoms`).
+        structures: valid periodic Atoms, which are not checked again, or what else
+            :func:`ase_matprop.structures.as_atoms` takes.
         symmetry: compute the features of sites that spglib finds equivalent once, and weigh them with their
             multiplicity.  The result is the same to the symmetry tolerance.  Off by default: the tessellation gives all
             cells of a structure in one call, and the symmetry analysis takes longer than all the rest.
@@ -45,7 +48,12 @@ def compute(structures: Sequence[Atoms], *, symmetry: bool = False) -> tuple[Flo
     Returns:
         Features of shape (n, 256) in the order of :func:`feature_labels`, NaN in the rows that have none, and n entries
         of None or the reason why there are none.
+
+    Raises:
+        DescriptorError: if ``structures`` is no list.
+        StructureError: for what is no structure; the message has its number.
     """
+    structures = list_of_atoms(structures)
     result = np.full((len(structures), ks.N_FEATURES), np.nan)
     errors = [ks.atoms_error(atoms) for atoms in structures]
     for chunk in chunks_of_structures(structures, errors):

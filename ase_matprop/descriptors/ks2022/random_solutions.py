@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from ase_matprop.compositions import as_amounts
 from ase_matprop.descriptors.composition import ElementSlots
 from ase_matprop.descriptors.ks2022 import features as ks
+from ase_matprop.descriptors.ks2022.inputs import atoms_of, list_of_atoms
 from ase_matprop.descriptors.ks2022.ordered import features_of
 from ase_matprop.descriptors.sites import (
     SiteStatistics,
@@ -38,7 +40,6 @@ from ase_matprop.descriptors.sites import (
 from ase_matprop.descriptors.tessellation import Tessellation
 from ase_matprop.descriptors.voronoi import tessellate
 from ase_matprop.errors import CompositionError, DescriptorError
-from ase_matprop.structures import as_atoms
 from ase_matprop.structures.prototypes import Prototype, get_prototype
 
 if TYPE_CHECKING:
@@ -226,17 +227,20 @@ def random_solution(
     return result
 
 
-def pooled_features(cells: Sequence[Atoms]) -> FloatArray:
+def pooled_features(cells: Sequence[Any]) -> FloatArray:
     """Return the KS2022 features over the environments of several cells together, shape (256,).
 
     For ensembles that were drawn elsewhere: special quasirandom structures, snapshots of a simulation.
 
     Args:
-        cells: valid periodic structures (see :func:`ase_matprop.structures.as_atoms`).
+        cells: valid periodic Atoms, which are not checked again, or what else
+            :func:`ase_matprop.structures.as_atoms` takes.
 
     Raises:
         DescriptorError: if there is no cell, or one of them has no features.
+        StructureError: for what is no structure; the message has its number.
     """
+    cells = list_of_atoms(cells, "cell")
     if not cells:
         raise DescriptorError("there are no cells to pool; give at least one")
     for index, atoms in enumerate(cells):
@@ -272,8 +276,8 @@ def check_options(
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise DescriptorError(f"{name} must be a whole number of at least {least}. Got {value!r}.")
     for name, limit in (("tolerance", tolerance), ("composition_tolerance", composition_tolerance)):
-        if not limit > 0:
-            raise DescriptorError(f"{name} must be positive. Got {limit!r}.")
+        if isinstance(limit, bool) or not isinstance(limit, Real) or not limit > 0:
+            raise DescriptorError(f"{name} must be a positive number. Got {limit!r}.")
 
 
 def lattice_cell(prototype: Any, min_atoms: int) -> tuple[str, Atoms]:
@@ -288,7 +292,7 @@ def lattice_cell(prototype: Any, min_atoms: int) -> tuple[str, Atoms]:
     if isinstance(prototype, Prototype):
         name, atoms = prototype.name, prototype.atoms()
     else:
-        atoms = as_atoms(prototype)
+        atoms = atoms_of(prototype, "prototype")
         name = str(atoms.info.get("name", atoms.get_chemical_formula(mode="metal")))
     lengths = atoms.cell.lengths()
     repeats = np.ones(3, dtype=int)
