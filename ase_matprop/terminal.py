@@ -147,6 +147,25 @@ def show_predictions(frame: pd.DataFrame) -> None:
     console.print(f"model {frame['model'].iloc[0]}", highlight=False)
 
 
+def show_candidates(frame: pd.DataFrame) -> None:
+    """Print a table of candidates with their distance to the hull."""
+    import pandas as pd
+
+    hidden = ("shard", "row", "system", "n_elements", "warning", "stable", "error")
+    shown = [str(name) for name in frame.columns if name not in hidden]
+    table = Table(*shown)
+    for row in frame.to_dict("records"):
+        cells = ["" if pd.isna(row[name]) else row[name] for name in shown]
+        table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else escape(str(cell)) for cell in cells))
+    console = Console()
+    console.print(table)
+    for column, colour in (("warning", "yellow"), ("error", "red")):
+        if column in frame:
+            for row in frame[frame[column].notna()].to_dict("records"):
+                text = escape(f"{row['formula']}: {row[column]}")
+                console.print(f"[{colour}]{text}[/{colour}]", highlight=False)
+
+
 def show_features(frame: pd.DataFrame) -> None:
     """Print the first and the last features of a table with the columns name, features, error."""
     columns = [name for name in frame.columns if name not in ("name", "error")]

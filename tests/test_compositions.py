@@ -15,6 +15,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.data import chemical_symbols
+from ase.formula import Formula
 from pymatgen.core import Composition, Element, Lattice, Molecule, Structure
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
@@ -155,13 +156,22 @@ def test_a_long_text_is_not_quoted_whole() -> None:
     assert len(str(caught.value)) < 250 and "\n" not in str(caught.value)
 
 
-def test_whole_amounts_are_written_as_ase_does() -> None:
+def test_formulas_of_atoms() -> None:
     rng = np.random.default_rng(2)
     pool = ["H", "C", "O", "F", "S", "He", *chemical_symbols[1:104]]  # many hydrides, carbides and oxides
     for _ in range(300):
         symbols = rng.choice(pool, size=rng.integers(1, 7))
         atoms = Atoms([symbol for symbol in symbols for _ in range(rng.integers(1, 15))])
-        assert format_formula(as_amounts(atoms)) == atoms.get_chemical_formula(mode="metal")
+        formula = format_formula(as_amounts(atoms))
+        (entry,) = composition_entries([atoms])
+        assert Formula(formula).count() == atoms.symbols.formula.count() and entry.formula == formula
+
+
+def test_order_of_the_elements() -> None:
+    # metals by symbol, then the others as IUPAC has them in formulas of binary compounds
+    for formula in ("SiO2", "AlNi", "CaSiO3", "NH3", "SiC", "GaAs", "BN", "CO2", "HCl", "CuInSe2", "SF6", "OF2", "IBr"):
+        shuffled = dict(reversed(parse_formula(formula).items()))
+        assert format_formula(shuffled) == formula
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import math
 import re
 from collections.abc import Mapping
 
-from ase.data import atomic_numbers, chemical_symbols
-from ase.formula import non_metals
+from ase.data import chemical_symbols
 
 from ase_matprop.errors import CompositionError
+from ase_matprop.structures.formula_order import PLACE
 
 Amounts = dict[int, float]
 
@@ -27,10 +27,6 @@ _LEADING_AMOUNT = re.compile(rf"\s*({_AMOUNT})")
 _ADDUCT = re.compile("[·•⋅∙‧*]")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _LONGEST_SHOWN = 60
-
-#: atomic number -> place in a formula: metals, then non-metals, both by symbol, as in ASE's mode "metal"
-_ORDER = sorted(chemical_symbols[1:], key=lambda symbol: (symbol in non_metals, symbol))
-_PLACE = {atomic_numbers[symbol]: place for place, symbol in enumerate(_ORDER)}
 
 
 def parse_formula(formula: str) -> Amounts:
@@ -133,14 +129,14 @@ def sound_amounts(amounts: Amounts) -> Amounts:
 
 
 def format_formula(amounts: Mapping[int, float]) -> str:
-    """Return amounts as a formula with metals first, as ASE writes them: ``{8: 3, 26: 2}`` gives ``"Fe2O3"``.
+    """Return amounts as a formula with metals first: ``{8: 3, 26: 2}`` gives ``"Fe2O3"``.
 
     Whole amounts are written in full, others with six digits.
     """
     return "".join(
         [
             chemical_symbols[number] + _format_amount(amounts[number])
-            for number in sorted(amounts, key=_PLACE.__getitem__)
+            for number in sorted(amounts, key=PLACE.__getitem__)
         ]
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -21,12 +22,15 @@ from ase_matprop.models import artefact
 from ase_matprop.models.card import ModelCard
 from ase_matprop.models.comparison import check_comparable_models, disagreement
 from ase_matprop.models.predictions import FurtherProperty, Predictions
+from ase_matprop.networks.rounding import with_rounded_layers
 from ase_matprop.properties import get_property
 from ase_matprop.structures import StructureEntry, one_entry_each
 
 #: how many inputs are held and evaluated together by default
 STRUCTURES_AT_ONCE = 256
 COMPOSITIONS_AT_ONCE = 4096
+#: in which a network can be evaluated
+PRECISIONS = ("float32", "bfloat16")
 
 Entry = StructureEntry | CompositionEntry
 
@@ -81,6 +85,11 @@ class Predictor:
     def needs_structure(self) -> bool:
         """Whether a formula alone does not do."""
         return self._descriptor.needs_structure
+
+    @property
+    def elements(self) -> frozenset[int]:
+        """Atomic numbers of the elements that were in training."""
+        return self._elements
 
     @property
     def n_layers(self) -> int:
@@ -150,6 +159,26 @@ class Predictor:
             Values of each property in its unit, or probabilities of each class, shape (n_members, n, n_outputs).
         """
         return self._values(self._evaluate(self._network.member_outputs, features))
+
+    def with_precision(self, precision: str) -> Predictor:
+        """Return a predictor whose network multiplies in another precision; this one stays as it is.
+
+        Args:
+            precision: ``"float32"``, or ``"bfloat16"`` for the matrix products of wide layers of networks on features,
+                where the values may change by some meV/atom.
+
+        Raises:
+            MatPropError: if there is no such precision, or not for this network.
+        """
+        if precision not in PRECISIONS:
+            raise MatPropError(f"the precision must be one of {', '.join(PRECISIONS)}. Got {precision!r}.")
+        if precision == "float32":
+            return self
+        if self._scaler is None:
+            raise MatPropError(f"{self.card.name} is evaluated in float32 only; leave the precision out")
+        other = copy.copy(self)
+        other._network = with_rounded_layers(self._network)
+        return other
 
     def _values(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the properties, or probabilities of classes, that outputs of the networks stand for."""

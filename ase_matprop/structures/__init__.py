@@ -22,11 +22,11 @@ from typing import Literal, overload
 
 from ase import Atoms
 from ase.data import chemical_symbols
-from ase.formula import Formula
 
 from ase_matprop.errors import StructureError, unknown_name
 from ase_matprop.structures.checks import MINIMUM_DISTANCE, find_disorder, find_problem
 from ase_matprop.structures.files import SUPPORTED, NoStructureError, file_kind, is_companion, read_file
+from ase_matprop.structures.formula_order import PLACE
 from ase_matprop.structures.objects import convert, is_single, label, path_name, unsupported
 
 logger = logging.getLogger(__name__)
@@ -238,13 +238,14 @@ def _checked(obj: object) -> Atoms:
 
 
 def _formula(atoms: Atoms) -> str:
-    """Return the formula with metals first; ASE's own way, once for each composition."""
+    """Return the formula with metals first, once for each composition."""
     return _formula_of(tuple(sorted(Counter(atoms.numbers.tolist()).items())))
 
 
 @functools.lru_cache(maxsize=4096)
 def _formula_of(counts: tuple[tuple[int, int], ...]) -> str:
-    return str(Formula.from_dict({chemical_symbols[number]: count for number, count in counts}).format("metal"))
+    ordered = sorted(counts, key=lambda pair: PLACE[pair[0]])
+    return "".join(f"{chemical_symbols[number]}{count if count > 1 else ''}" for number, count in ordered)
 
 
 def _object_entry(obj: object, index: int) -> StructureEntry:

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 _CACHE_VERSION = 2
 _BLOCK = 2000  # rows between two progress messages
+_EXCLUSIONS = ("exclude_elements", "exclude_together", "exclude_systems")  # applied to cached tables
+_NAMED = 3  # systems in the name of a rule
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +112,13 @@ def load_feature_table(
     descriptor = get_descriptor(descriptor_name)
     paths = [data_dir / name for name in (data.file, data.held_out_file) if name is not None]
     source_sha256 = "+".join(_sha256(path) for path in paths)
-    described = data.model_dump(exclude={"name", "licence", "citation", "exclude_elements"})
+    described = data.model_dump(exclude={"name", "licence", "citation", *_EXCLUSIONS})
     identity = json.dumps([_CACHE_VERSION, source_sha256, described, descriptor.name, descriptor.version])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     cached = cache_dir / f"{paths[0].name.split('.')[0]}-{descriptor.name}-{digest}.npz"
     if cutoff is None and cached.is_file():
         logger.info("features from %s", cached)
-        return _without(_read_cache(cached, source_sha256), data.exclude_elements)
+        return _without(_read_cache(cached, source_sha256), data)
 
     records: list[Record] = []
     held_out: list[bool] = []
@@ -164,15 +166,33 @@ def load_feature_table(
     )
     if cutoff is None:
         _write_cache(cached, table)
-    return _without(table, data.exclude_elements)
+    return _without(table, data)
 
 
-def _without(table: FeatureTable, symbols: Sequence[str]) -> FeatureTable:
-    """Return the table without the rows that have one of the elements."""
-    numbers = [atomic_numbers[symbol] for symbol in symbols]
-    kept = np.asarray(~np.isin(table.numbers, numbers).any(axis=1))
-    if kept.all():
-        return table
+def _without(table: FeatureTable, data: DataSection) -> FeatureTable:
+    """Return the table without the rows of excluded elements and systems; a row counts for the first rule it meets."""
+    rules: dict[str, NDArray[np.bool_]] = {}
+    if data.exclude_elements:
+        numbers = [atomic_numbers[symbol] for symbol in data.exclude_elements]
+        rules[f"with {' or '.join(data.exclude_elements)}"] = np.asarray(np.isin(table.numbers, numbers).any(axis=1))
+    if data.exclude_together:
+        together = np.zeros(len(table), dtype=bool)
+        for item in data.exclude_together:
+            n_members, size = _members(table, item)
+            together |= n_members == size
+        rules[f"with all elements of {_some(data.exclude_together)}"] = together
+    if data.exclude_systems:
+        inside = np.zeros(len(table), dtype=bool)
+        for item in data.exclude_systems:
+            inside |= _members(table, item)[0] == table.n_elements
+        rules[f"compounds of {_some(data.exclude_systems)}"] = inside & (table.n_elements > 1)
+    kept = np.ones(len(table), dtype=bool)
+    removed: dict[str, int] = {}
+    for rule, rows in rules.items():
+        removed[rule] = int((rows & kept).sum())
+        kept &= ~rows
+    if not any(removed.values()):
+        return replace(table, removed=table.removed | removed)
     return replace(
         table,
         ids=[name for name, keep in zip(table.ids, kept.tolist(), strict=True) if keep],
@@ -181,8 +201,18 @@ def _without(table: FeatureTable, symbols: Sequence[str]) -> FeatureTable:
         numbers=table.numbers[kept],
         amounts=table.amounts[kept],
         held_out=table.held_out[kept],
-        removed=table.removed | {f"with {' or '.join(symbols)}": int((~kept).sum())},
+        removed=table.removed | removed,
     )
+
+
+def _members(table: FeatureTable, system: str) -> tuple[NDArray[np.int64], int]:
+    """Return how many elements of each row belong to a system like ``"Na-Fe-O"``, shape (n,), and its size."""
+    numbers = [atomic_numbers[symbol] for symbol in system.split("-")]
+    return np.asarray(np.isin(table.numbers, numbers).sum(axis=1)), len(numbers)
+
+
+def _some(systems: Sequence[str]) -> str:
+    return " or ".join(systems) if len(systems) <= _NAMED else f"one of {len(systems)} systems"
 
 
 def _compute(

@@ -32,7 +32,9 @@ class DataSection(Section):
     a row is of class k if its number exceeds k of the ``class_edges``.  ``lowest_per_formula`` keeps the row with the
     lowest target of each reduced formula, ``remove_elements`` drops pure elements (thesis of D. Jha, section 3.2.1).
     ``exclude_elements`` drops rows with these elements before the split: with it, recipes whose descriptors cover
-    different elements have the same test rows.
+    different elements have the same test rows.  For hold-out tests (thesis, section 3.3.7), ``exclude_together`` drops
+    rows that have all elements of an item (``"Ti-O"``: TiO2 and BaTiO3), ``exclude_systems`` compounds that have no
+    others than those of an item (``"Na-Fe-Mn-O"``: NaFeO2 and MnO, but no pure elements).
     """
 
     file: str
@@ -46,6 +48,8 @@ class DataSection(Section):
     lowest_per_formula: bool = False
     remove_elements: bool = False
     exclude_elements: list[str] = Field(default_factory=list)
+    exclude_together: list[str] = Field(default_factory=list)
+    exclude_systems: list[str] = Field(default_factory=list)
     name: str
     licence: str
     citation: str
@@ -64,8 +68,22 @@ class DataSection(Section):
     @classmethod
     def _elements(cls, values: list[str]) -> list[str]:
         for value in values:
-            if value not in atomic_numbers:
+            if not atomic_numbers.get(value):
                 raise ValueError(f"{value!r} is no element")
+        return values
+
+    @field_validator("exclude_together", "exclude_systems")
+    @classmethod
+    def _systems(cls, values: list[str]) -> list[str]:
+        for value in values:
+            symbols = value.split("-")
+            for symbol in symbols:
+                if not atomic_numbers.get(symbol):
+                    raise ValueError(f"{symbol!r} in {value!r} is no element; write a system like 'Na-Fe-Mn-O'")
+            if len(set(symbols)) < len(symbols):
+                raise ValueError(f"{value!r} names an element twice")
+            if len(symbols) < 2:
+                raise ValueError(f"{value!r} is a single element; name two or more, or use exclude_elements")
         return values
 
     @model_validator(mode="after")
