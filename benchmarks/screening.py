@@ -124,9 +124,7 @@ def settings(options: argparse.Namespace, folder: Path, n: int, shard_size: int)
 
 def workers(options: argparse.Namespace) -> None:
     print("\nthe whole run: generation, sieve, hull distances, float32 for what is kept, files\n")
-    print(
-        "| workers, one thread each | candidates | seconds | candidates a second | kept |\n|---|---|---|---|---|"
-    )
+    print("| workers, one thread each | candidates | seconds | candidates a second | kept |\n|---|---|---|---|---|")
     cores = os.cpu_count() or 1
     for count in sorted({1, cores}):
         with tempfile.TemporaryDirectory() as name:
