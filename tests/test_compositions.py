@@ -168,8 +168,9 @@ def test_formulas_of_atoms() -> None:
 
 
 def test_order_of_the_elements() -> None:
-    # metals by symbol, then the others as IUPAC has them in formulas of binary compounds
-    for formula in ("SiO2", "AlNi", "CaSiO3", "NH3", "SiC", "GaAs", "BN", "CO2", "HCl", "CuInSe2", "SF6", "OF2", "IBr"):
+    # metals by electronegativity, then the others as IUPAC has them in formulas of binary compounds
+    formulas = ("SiO2", "AlNi", "CaSiO3", "NH3", "SiC", "GaAs", "BN", "CO2", "HCl", "SF6", "OF2", "IBr")
+    for formula in (*formulas, "LiFeO2", "CaAl2O4", "LaAlO3", "SrNbO3", "NaCl", "BaTiO3"):
         shuffled = dict(reversed(parse_formula(formula).items()))
         assert format_formula(shuffled) == formula
 
@@ -403,3 +404,9 @@ def test_missing_and_damaged_tables(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         (entry,) = iter_compositions(tmp_path / name)
         assert isinstance(entry, CompositionEntry) and entry.error
+
+
+def test_order_of_metals_is_that_of_pymatgen() -> None:
+    for formula in ("LiFeO2", "MgAl2O4", "Sr2FeMoO6", "CrFeNi", "CuAu3", "YBa2Cu3O7", "LaNi5", "TiAl", "PtW"):
+        ours = format_formula({Element(e.symbol).Z: n for e, n in Composition(formula).items()})
+        assert ours == Composition(formula).reduced_formula

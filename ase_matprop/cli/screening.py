@@ -7,12 +7,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ase_matprop.errors import MatPropError
+from ase_matprop.errors import MatPropError, missing_dependency
 from ase_matprop.terminal import clean_errors, show_candidates
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def screen(
                 f"{engine.predictor.card.name}, sieve in {engine.precision}"
             )
             return
+        _check_report()
         with _progress() as advance, _reminder():
             results = run(settings, output, workers=chosen, device=device, progress=advance)
         summary = results.summary()
@@ -111,6 +113,8 @@ def screen(
             f"{summary.n_failed:,} failed, {summary.n_kept:,} kept in {output}; report in {path}",
             err=True,
         )
+        if summary.caution is not None:
+            typer.echo(f"caution: {summary.caution}", err=True)
         for name, reason in summary.failures[:5]:
             typer.echo(f"  {name}: {reason}", err=True)
         if summary.n_kept:
@@ -136,6 +140,9 @@ def hull(
     elements_at_zero: Annotated[
         bool, typer.Option("--elements-at-zero", help="Add the elements at 0 eV/atom where they are missing.")
     ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Leave out references that cannot be used.")
+    ] = False,
     plot: Annotated[
         Path | None,
         typer.Option(help="Phase diagram to draw: .html (interactive) or .png.", show_default=False),
@@ -152,25 +159,30 @@ def hull(
     - `matprop hull energies.csv --references known.csv --plot diagram.html --system Li-Fe-O`
     """
     with clean_errors():
+        from ase_matprop.compositions import composition_entries
         from ase_matprop.screening import read_references, stability_table, write_phase_diagram
         from ase_matprop.screening.hull.reading import read_table
 
         if (plot is None) != (system is None):
             raise MatPropError("a phase diagram needs both --plot FILE and --system, such as Li-Fe-O")
-        known = read_references(references)
+        known = read_references(references, skip_bad=skip_bad)
         rows = read_table(candidates, None, column, None)
         formulas, energies = rows.formulas, rows.energies
+        elements = {number for entry in composition_entries(formulas) for number in entry.elements}
         if elements_at_zero:
-            from ase_matprop.compositions import composition_entries
-
-            elements = {number for entry in composition_entries(formulas) for number in entry.elements}
             known = known.with_elements_at_zero(elements | known.elements)
-        table = stability_table(formulas, energies, known)
+        table = _joined(rows.frame, stability_table(formulas, energies, known))
+        _show(table, output)
+        if bare := known.without_compounds(elements):
+            typer.echo(
+                f"warning: {references} has no compound of {', '.join(bare)} with other elements of the candidates: "
+                "their distances are relative to the bare elements, and too low where such compounds exist",
+                err=True,
+            )
         if plot is not None and system is not None:
             write_phase_diagram(plot, known, formulas, energies, system)
             typer.echo(f"phase diagram in {plot}", err=True)
-        _show(table, output)
-        if "error" in table:
+        if "error" in table and table["error"].notna().any():
             failed = table["error"].notna().sum()
             typer.echo(f"{failed} of {len(table)} rows failed; see the column error", err=True)
             raise typer.Exit(1)
@@ -209,11 +221,12 @@ def top(
 
         found = Results(results)
         table = found.top(
-            n, system=system, by=by, highest_first=highest, max_elements=max_elements, without=without or ()
+            n, system=system, by=by, highest_first=highest or None, max_elements=max_elements, without=without or ()
         )
-        note = found.summary().note
-        if note is not None:
-            typer.echo(f"note: {note}", err=True)
+        summary = found.summary()
+        for kind, text in (("note", summary.note), ("caution", summary.caution)):
+            if text is not None:
+                typer.echo(f"{kind}: {text}", err=True)
         if structures is not None:
             write_structures(found, table, structures)
             typer.echo(f"{len(table)} structures in {structures}", err=True)
@@ -228,6 +241,13 @@ def report(results: ResultsFolder, output: ReportFile = None) -> None:
         path = output or results / "report.html"
         write_report(Results(results), path)
         typer.echo(str(path))
+
+
+def _check_report() -> None:
+    """Raise an error for what the report needs, before anything is scored."""
+    for name in ("plotly", "pymatviz"):
+        if find_spec(name) is None:
+            raise missing_dependency(name, "the report on a screening", extra="screening")
 
 
 def _changed(settings: ScreeningSettings, file: Path, model: str | None, below_hull: float | None) -> ScreeningSettings:
@@ -308,6 +328,17 @@ def _progress() -> Iterator[Callable[[ScreeningProgress], None]]:
 
     with bar:
         yield advance
+
+
+def _joined(given: Any, found: Any) -> Any:
+    """Return the columns that a user gave, and beside them what was found; of a failed row the first reason stays."""
+    columns = [name for name in found.columns if name not in ("formula", "formation_energy_per_atom")]
+    joined = given.drop(columns=[name for name in ("error", *columns) if name in given])
+    joined = joined.assign(**{name: found[name] for name in columns})
+    if "error" in found and "error" in given:
+        before = given["error"].replace("", None)
+        joined["error"] = before.where(before.notna(), found["error"]).where(found["error"].notna(), None)
+    return joined
 
 
 def _show(table: Any, output: Path | None) -> None:

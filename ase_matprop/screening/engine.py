@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -23,7 +24,7 @@ from ase_matprop.screening import settings as sections
 from ase_matprop.screening.hull.facets import ReferenceHull
 from ase_matprop.screening.hull.origins import functional_warning
 from ase_matprop.screening.hull.references import References, read_references
-from ase_matprop.screening.scoring import FormulaScorer
+from ase_matprop.screening.scoring import MARGIN_RULE, FormulaScorer, sieve_margin
 from ase_matprop.screening.settings import ScreeningSettings
 from ase_matprop.screening.spaces.base import FormulaBlock, Space
 from ase_matprop.screening.spaces.formulas import FormulaSpace
@@ -34,7 +35,11 @@ from ase_matprop.screening.spaces.substitutions import SubstitutionSpace
 ENERGY = "formation_energy_per_atom"
 
 #: results that were made by code that gives other ones are not mixed
-_VERSION = 1
+_VERSION = 2
+
+_FORMULAS_COMPARED = 8192  # for the margin of the sieve
+_FEWEST_COMPARED = 1024
+_SIZES_OF_LISTS = (1, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +52,7 @@ class Engine:
         predictor: the model, in float32.
         hull: the reference hull, or None.
         precision: in which formulas are sieved.
+        known_margin: the :attr:`margin` of the run, None where it is not known yet.
     """
 
     settings: ScreeningSettings
@@ -54,6 +60,7 @@ class Engine:
     predictor: Predictor
     hull: ReferenceHull | None
     precision: str
+    known_margin: float | None = None
 
     @classmethod
     def build(cls, settings: ScreeningSettings, device: str = "cpu") -> Engine:
@@ -108,6 +115,35 @@ class Engine:
         return FormulaScorer(self.predictor, self.precision)
 
     @cached_property
+    def exact_scorer(self) -> FormulaScorer:
+        """What scores formulas in float32."""
+        return FormulaScorer(self.predictor)
+
+    @cached_property
+    def margin(self) -> float:
+        """How far the values of the sieve may be from the true ones, in the unit of the property.
+
+        A run finds it once, when it begins, and keeps it in ``run.json``.
+        """
+        if self.known_margin is not None:
+            return self.known_margin
+        return self.margin_of(self.precision)
+
+    @cached_property
+    def exact_margin(self) -> float:
+        """The same for values in float32."""
+        return self.margin if self.precision == "float32" else self.margin_of("float32")
+
+    def margin_of(self, precision: str) -> float:
+        """Return the margin of a precision."""
+        if self.space.needs_structure:
+            return 0.0  # there is no sieve: each value is the true one
+        sizes: Iterable[int] = self.space.describe().get("n_elements", _SIZES_OF_LISTS)
+        n = min(_FORMULAS_COMPARED, max(_FEWEST_COMPARED, self.space.n_candidates))
+        n = _FEWEST_COMPARED if precision == "float32" else n
+        return sieve_margin(self.predictor, precision, self.space.elements & self.predictor.elements, sizes, n)
+
+    @cached_property
     def end_energies(self) -> NDArray[np.float64]:
         """Energy of the elements by atomic number, above which the hull is nowhere, shape (256,)."""
         assert self.hull is not None
@@ -130,7 +166,7 @@ class Engine:
             return found
         if (functional := functional_warning(self.predictor.card, self.hull.references)) is not None:
             found.append(functional)
-        if bare := self._bare_elements():
+        if bare := self.hull.references.without_compounds(self.space.elements & self.predictor.elements):
             found.append(
                 f"the references have no compound of {', '.join(bare)} with other elements of the space: distances of "
                 "candidates with them are relative to the bare elements, and too low where such compounds exist"
@@ -151,6 +187,7 @@ class Engine:
             "references": None if self.hull is None else self.hull.references.fingerprint(),
             "keep": self.settings.keep.model_dump(),
             "precision": self.precision,
+            "margin_rule": MARGIN_RULE,
         }
 
     def fingerprint(self) -> str:
@@ -171,15 +208,6 @@ class Engine:
         """Return energies that the hull is nowhere above, shape (n,): those of the mixtures of the elements."""
         shares = block.amounts / block.amounts.sum(axis=1, keepdims=True)
         return np.asarray((shares * self.end_energies[block.numbers]).sum(axis=1))
-
-    def _bare_elements(self) -> list[str]:
-        """Return those elements of the space of which the references have no compound within it."""
-        assert self.hull is not None
-        numbers = self.hull.references.numbers
-        elements = self.space.elements & self.predictor.elements
-        within = np.isin(numbers, [0, *elements]).all(axis=1)
-        compounds = numbers[within & ((numbers > 0).sum(axis=1) > 1)]
-        return [chemical_symbols[number] for number in sorted(elements - set(compounds.ravel().tolist()))]
 
 
 def _check_cut(settings: ScreeningSettings) -> None:

@@ -89,7 +89,7 @@ def write_report(
     path = results.folder / REPORT_FILE if path is None else Path(path)
     summary = results.summary()
     best = results.top(n_best)
-    systems = results.systems()
+    systems, n_systems = results.first_systems(_SYSTEMS_SHOWN)
     columns = _best_columns(results, best)
     page = _TEMPLATES.get_template("report.html.j2").render(
         title=f"Screening {results.folder.resolve().name}",
@@ -101,8 +101,8 @@ def write_report(
             (str(n), f"{scored:,}", f"{kept:,}", _share(kept, scored))
             for n, (scored, kept) in summary.by_n_elements.items()
         ],
-        systems=_system_rows(systems.head(_SYSTEMS_SHOWN), results),
-        n_systems=f"{len(systems):,}",
+        systems=_system_rows(systems, results),
+        n_systems=f"{n_systems:,}",
         value_title=_value_title(results),
         best_titles=[(column.title, column.kind) for column in columns],
         best=_best_rows(best, columns),
@@ -268,7 +268,9 @@ def _property_title(results: Results) -> str:
 
 
 def _value_title(results: Results) -> str:
-    return "lowest hull distance (eV/atom)" if results.has_hull else f"lowest {_title_with_unit(results)}"
+    if results.has_hull:
+        return "lowest hull distance (eV/atom)"
+    return f"{'highest' if results.highest_is_best else 'lowest'} {_title_with_unit(results)}"
 
 
 def _title_with_unit(results: Results) -> str:
@@ -279,17 +281,35 @@ def _title_with_unit(results: Results) -> str:
 def _headline(results: Results, summary: Summary) -> str:
     name, mae, unit = _model(results)
     text = f"{summary.n_kept:,} of {summary.n_scored:,} candidates that {name} scored were kept"
-    cut = _cut(results)
-    if cut is not None:
-        what = "hull distance" if results.has_hull else _property_title(results)
-        text += f": those with a {what} of at most {cut:g} {'eV/atom' if results.has_hull else unit}".rstrip()
+    limits = _limits(results, unit)
+    if limits:
+        text += f": those with {' and '.join(limits)}"
     return f"{text}." if mae is None else f"{text}. Its mean absolute error on its test set is {mae:.4g} {unit}."
+
+
+def _limits(results: Results, unit: str) -> list[str]:
+    """Return what was kept in words: the limits of the hull distance and of the property."""
+    limits, cut = [], _cut(results)
+    if cut is not None and results.has_hull:
+        limits.append(f"a hull distance of at most {cut:g} eV/atom")
+    keep = results.run.get("keep")
+    bounds = dict(keep) if isinstance(keep, Mapping) else {}
+    if cut is not None and not results.has_hull:
+        bounds.setdefault("maximum", cut)
+    words = [
+        f"at {word} {bounds[name]:g}" for name, word in (("minimum", "least"), ("maximum", "most")) if name in bounds
+    ]
+    if words:
+        limits.append(f"a {_property_title(results)} of {' and '.join(words)} {unit}".rstrip())
+    return limits
 
 
 def _cautions(results: Results, summary: Summary, best: pd.DataFrame) -> list[str]:
     found = []
     if summary.note:
         found.append(f"{summary.note[0].upper()}{summary.note[1:]}. Counts and tables are those of the others.")
+    if summary.caution:
+        found.append(f"{summary.caution[0].upper()}{summary.caution[1:]}.")
     if not results.has_hull:
         found.append("There was no hull: candidates are ordered by the predicted value, and whether they are stable "
                      "against decomposition is not known.")  # fmt: skip

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,16 @@ from ase_matprop.screening.engine import Engine
 from ase_matprop.screening.jobs import (
     Job,
     clear_write_errors,
+    has_part,
     is_unfinished,
-    part_path,
+    keep_engine,
     remove_unfinished,
     run_shard,
+    write_first,
     write_table,
-    write_text,
 )
 from ase_matprop.screening.results import RUN_FILE, SHARDS_FOLDER, Results
 from ase_matprop.screening.settings import HullSection, ScreeningSettings
-from ase_matprop.screening.shards import MARGINS
 from ase_matprop.screening.workers import Workers, run_on_workers
 
 logger = logging.getLogger(__name__)
@@ -116,16 +116,19 @@ def screen(
         if settings.hull is not None and settings.hull.materials_project:
             settings, engine = _with_saved_references(folder, settings, engine, device)
         fingerprint = engine.fingerprint()
-        _begin(folder, settings, engine, fingerprint)
+        run = _begin(folder, settings, engine, fingerprint)
         remove_unfinished(folder)
-    missing = [shard for shard in wanted if not part_path(folder, shard).exists()]
+    missing = [shard for shard in wanted if not has_part(folder, shard, fingerprint)]
     if missing:
         job = Job(settings, folder, fingerprint, device)
         sizes = {shard: engine.space.shard_size(shard) for shard in missing}
+        if chosen is None:
+            keep_engine(job, replace(engine, known_margin=run.get("margin")))
+        del engine  # which takes memory that workers may need
         done = _serially(job, missing) if chosen is None else run_on_workers(job, missing, chosen)
         try:
             with closing(done):  # also when it is interrupted, at once
-                _follow(done, sizes, engine.precision, progress)
+                _follow(done, sizes, progress)
         finally:
             remove_unfinished(folder)
     return Results(folder)
@@ -182,7 +185,7 @@ def _serially(job: Job, shards: list[int]) -> Generator[dict[str, Any]]:
         yield run_shard(job, shard)
 
 
-def _follow(done: Iterator[dict[str, Any]], sizes: dict[int, int], precision: str, progress: Progress | None) -> None:
+def _follow(done: Iterator[dict[str, Any]], sizes: dict[int, int], progress: Progress | None) -> None:
     n_candidates, start = sum(sizes.values()), time.monotonic()
     candidates_done = n_kept = 0
     warned = False
@@ -191,10 +194,10 @@ def _follow(done: Iterator[dict[str, Any]], sizes: dict[int, int], precision: st
     for number, counts in enumerate(done, start=1):
         candidates_done += sizes[counts["shard"]]
         n_kept += counts["n_kept"]
-        if counts["largest_change"] > MARGINS[precision] and not warned:
+        if counts["n_rescored"] and not warned:
             logger.warning(
-                "%s changes values by up to %.3f, more than the %.3f that is allowed for: candidates near the cut may "
-                "be missing; screen in float32", precision, counts["largest_change"], MARGINS[precision],
+                "bfloat16 changes values of shard %d by up to %.3f, more than was allowed for; it was scored again in "
+                "float32, as others will be of which this is seen", counts["shard"], counts["largest_change"],
             )  # fmt: skip
             warned = True
         if progress is not None:
@@ -202,15 +205,22 @@ def _follow(done: Iterator[dict[str, Any]], sizes: dict[int, int], precision: st
             progress(ScreeningProgress(len(sizes), number, n_candidates, candidates_done, n_kept, seconds))
 
 
-def _begin(folder: Path, settings: ScreeningSettings, engine: Engine, fingerprint: str) -> None:
+def _begin(folder: Path, settings: ScreeningSettings, engine: Engine, fingerprint: str) -> dict[str, Any]:
+    """Write ``run.json``, unless another process was first, and return what it says."""
     (folder / SHARDS_FOLDER).mkdir(exist_ok=True)
-    if (folder / RUN_FILE).exists():
-        return
+    if not (folder / RUN_FILE).exists():
+        write_first(folder / RUN_FILE, json.dumps(_described(settings, engine, fingerprint), indent=2) + "\n")
+    run = Results(folder).run
+    _check_same(folder, run, engine)
+    return run
+
+
+def _described(settings: ScreeningSettings, engine: Engine, fingerprint: str) -> dict[str, Any]:
     card, hull = engine.predictor.card, engine.hull
     model: dict[str, Any] = {"name": card.name, "description": card.description, "sha256": card.weights.sha256}
     if "test" in card.errors:
         model["test_mae"] = card.errors["test"].mae
-    run = {
+    return {
         "format_version": 1,
         "created_by": f"ase_matprop {ase_matprop.__version__}",
         "n_shards": engine.space.n_shards,
@@ -228,10 +238,10 @@ def _begin(folder: Path, settings: ScreeningSettings, engine: Engine, fingerprin
         "keep": settings.keep.model_dump(exclude_none=True),
         "cut": settings.keep.highest_distance if hull is not None else settings.keep.maximum,
         "precision": engine.precision,
+        "margin": engine.margin,
         "settings": settings.model_dump(mode="json", exclude_none=True),
         "folder": str(settings.folder),
     }  # fmt: skip
-    write_text(folder / RUN_FILE, json.dumps(run, indent=2) + "\n")
 
 
 def _check_same(folder: Path, before: dict[str, Any], engine: Engine) -> None:
@@ -241,6 +251,7 @@ def _check_same(folder: Path, before: dict[str, Any], engine: Engine) -> None:
     words = {
         "space": "search space", "model": "model", "compare_with": "models for comparison", "references": "references",
         "keep": "cut", "precision": "precision", "version": "version of the results",
+        "margin_rule": "rule for the margin of the sieve",
     }  # fmt: skip
     now = json.loads(json.dumps(now))  # lists in place of tuples
     other = [word for name, word in words.items() if then.get(name) != now[name]]
@@ -262,8 +273,9 @@ def _with_saved_references(
         "id": references.ids, "formula": references.formulas(), "formation_energy_per_atom": references.energies,
     }  # fmt: skip
     saved = folder / REFERENCES_FILE
-    write_text(saved.with_suffix(".json"), json.dumps({"functional": references.functional}))
-    write_table(saved, pa.table(columns))
+    write_first(saved.with_suffix(".json"), json.dumps({"functional": references.functional}))
+    if not saved.exists():  # another process may have begun the same run in the meantime
+        write_table(saved, pa.table(columns))
     settings = _reading_saved_references(settings, folder)
     return settings, Engine.build(settings, device)
 

@@ -70,7 +70,7 @@ class FormulaTable(Section):
     kind: Literal["formula-list"]
     file: str
     column: str | None = None
-    shard_size: int = Field(default=1_000_000, ge=1)
+    shard_size: int = Field(default=100_000, ge=1)
 
 
 class StructureFiles(Section):

@@ -19,6 +19,7 @@ from ase_matprop.compositions import CompositionEntry, format_formula
 from ase_matprop.models import Predictions
 from ase_matprop.screening.engine import Engine
 from ase_matprop.screening.hull.references import reduced_formula
+from ase_matprop.screening.scoring import FormulaScorer
 from ase_matprop.screening.spaces.base import FormulaBlock
 from ase_matprop.screening.spaces.lists import FormulaList
 from ase_matprop.structures import StructureEntry
@@ -29,12 +30,10 @@ if TYPE_CHECKING:
 #: limits of the bins of the histogram of hull distances, eV/atom; what is above the last limit is in the last bin
 EDGES = np.concatenate([[-np.inf], np.linspace(-1.0, 0.5, 76), [np.inf]])
 
-#: how far the values of a sieve may be from the true ones, eV/atom or the unit of the property
-MARGINS = {"float32": 1e-3, "bfloat16": 0.05}
-
 _STRUCTURES_AT_ONCE = 256
 _KEPT_AT_ONCE = 8192  # formulas, which are Python objects for a while
 _FAILURES_KEPT = 20
+_REJECTED_COMPARED = 256  # formulas of a shard whose sieved values are compared with the true ones
 
 
 @dataclass
@@ -46,6 +45,7 @@ class _Counts:
     n_failed: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
     largest_change: float = 0.0
+    n_rescored: int = 0
     sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros((256, 2), dtype=np.int64))
     elements: NDArray[np.int64] = field(default_factory=lambda: np.zeros((256, 2), dtype=np.int64))
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(EDGES) - 1, dtype=np.int64))
@@ -77,6 +77,15 @@ class _Counts:
         self.histogram[-1] += n_further
 
 
+@dataclass(frozen=True)
+class _Sieve:
+    """What scores all formulas, and how far its values may be from the true ones."""
+
+    scorer: FormulaScorer
+    margin: float
+    is_exact: bool
+
+
 @dataclass(frozen=True, eq=False)
 class ShardResult:
     """A scored shard.
@@ -95,11 +104,12 @@ def score_shard(engine: Engine, shard: int) -> ShardResult:
     import pyarrow as pa
 
     start = time.perf_counter()
-    counts = _Counts()
-    scored = _score_structures if engine.space.needs_structure else _score_formulas
     schema = _schema(engine)
-    # as soon as a part is there: Python's strings take ten times the memory of Arrow's
-    parts = [_part(schema, shard, columns) for columns in scored(engine, shard, counts)]
+    if engine.space.needs_structure:
+        counts = _Counts()
+        parts = _parts(schema, shard, _score_structures(engine, shard, counts))
+    else:
+        parts, counts = _sieve_shard(engine, shard, schema)
     n_candidates = engine.space.shard_size(shard)
     summary = {
         "shard": shard,
@@ -112,34 +122,80 @@ def score_shard(engine: Engine, shard: int) -> ShardResult:
         "by_element": _pairs(counts.elements, chemical_symbols.__getitem__),
         "hull_histogram": None if engine.hull is None else _histogram(counts.histogram),
         "largest_change": counts.largest_change,
+        "n_rescored": counts.n_rescored,
         "failures": counts.failures,
         "seconds": time.perf_counter() - start,
     }
     return ShardResult(pa.concat_tables([schema.empty_table(), *parts]), summary)
 
 
-def _score_formulas(engine: Engine, shard: int, counts: _Counts) -> Iterator[dict[str, Any]]:
+def _parts(schema: pa.Schema, shard: int, kept: Iterator[dict[str, Any]]) -> list[pa.Table]:
+    # as soon as a part is there: Python's strings take ten times the memory of Arrow's
+    return [_part(schema, shard, columns) for columns in kept]
+
+
+def _sieve_shard(engine: Engine, shard: int, schema: pa.Schema) -> tuple[list[pa.Table], _Counts]:
+    """Score formulas, again in float32 where the values of the sieve change by more than its margin."""
+    counts, is_exact = _Counts(), engine.precision == "float32"
+    sieve = _Sieve(engine.scorer, engine.margin, is_exact)
+    parts = _parts(schema, shard, _score_formulas(engine, shard, sieve, counts))
+    if is_exact or counts.largest_change <= engine.margin:
+        return parts, counts
+    again = _Counts()
+    sieve = _Sieve(engine.exact_scorer, engine.exact_margin, is_exact=True)
+    parts = _parts(schema, shard, _score_formulas(engine, shard, sieve, again))
+    again.largest_change, again.n_rescored = counts.largest_change, 1
+    return parts, again
+
+
+def _score_formulas(engine: Engine, shard: int, sieve: _Sieve, counts: _Counts) -> Iterator[dict[str, Any]]:
+    random = np.random.default_rng(shard)
+    n_candidates = engine.space.shard_size(shard)
     if isinstance(engine.space, FormulaList):
         for name, reason in engine.space.failures(shard):
             counts.fail(name, reason)
     first = 0
     for block in engine.space.blocks(shard):
-        values = engine.scorer.values(block)
+        values = sieve.scorer.values(block)
         scored = np.isfinite(values) & engine.is_known(block)
         if not scored.all():
             _explain(engine, block.take(~scored), counts)
-        rows = first + np.flatnonzero(scored)
+        rows = (np.arange(first, first + len(block)) if block.rows is None else block.rows)[scored]
         first += len(block)
         good, values = (block, values) if scored.all() else (block.take(scored), values[scored])
         counts.add(good, kept=False)
-        near, hull = _sieve(engine, good, values, counts)
+        near, hull = _sieve(engine, good, values, sieve.margin, counts)
+        if not sieve.is_exact:
+            _compare_rejected(engine, good, values, near, n_candidates, random, counts)
         for start in range(0, len(near), _KEPT_AT_ONCE):
             piece = slice(start, start + _KEPT_AT_ONCE)
             candidates = good.take(near[piece])
             predictions = engine.predictor.predict_entries(_entries(candidates))
             counts.compare(values[near[piece]], predictions.values)
-            numbers = np.arange(len(candidates))
-            yield _kept(engine, candidates, predictions, numbers, hull[piece], rows[near[piece]], counts)
+            numbers, kept_rows = np.arange(len(candidates)), rows[near[piece]]
+            names = None
+            if isinstance(engine.space, FormulaList):
+                names = engine.space.row_names(shard, kept_rows.tolist())
+            yield _kept(engine, candidates, predictions, numbers, hull[piece], kept_rows, counts, names)
+
+
+def _compare_rejected(
+    engine: Engine,
+    block: FormulaBlock,
+    values: NDArray[np.float64],
+    near: NDArray[np.int64],
+    n_candidates: int,
+    random: np.random.Generator,
+    counts: _Counts,
+) -> None:
+    """Compare values of the sieve with the true ones for a few formulas that it rejected, a shard's share of them."""
+    rejected = np.ones(len(block), dtype=bool)
+    rejected[near] = False
+    rows = np.flatnonzero(rejected)
+    share = -(-_REJECTED_COMPARED * len(block) // max(n_candidates, len(block)))
+    drawn = np.sort(random.choice(rows, min(share, len(rows)), replace=False))
+    if len(drawn):
+        counts.compare(values[drawn], engine.exact_scorer.values(block.take(drawn)))
 
 
 def _score_structures(engine: Engine, shard: int, counts: _Counts) -> Iterator[dict[str, Any]]:
@@ -157,16 +213,16 @@ def _score_structures(engine: Engine, shard: int, counts: _Counts) -> Iterator[d
             continue
         block = FormulaBlock.of([_amounts(batch[number]) for number in good])
         counts.add(block, kept=False)
-        near, hull = _sieve(engine, block, predictions.values[good], counts)
+        near, hull = _sieve(engine, block, predictions.values[good], engine.margin, counts)
         if len(near):
             yield _kept(engine, block.take(near), predictions, np.array(good)[near], hull, rows[near], counts)
 
 
 def _sieve(
-    engine: Engine, block: FormulaBlock, values: NDArray[np.float64], counts: _Counts
+    engine: Engine, block: FormulaBlock, values: NDArray[np.float64], margin: float, counts: _Counts
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the rows that may be kept, and the energy of the hull for each of these (NaN without a hull)."""
-    keep, margin = engine.settings.keep, MARGINS[engine.precision]
+    keep = engine.settings.keep
     rows = np.arange(len(block))
     hull = np.full(len(block), np.nan)
     if engine.hull is not None:
@@ -199,6 +255,7 @@ def _kept(
     hull: NDArray[np.float64],
     rows: NDArray[np.int64],
     counts: _Counts,
+    names: list[str] | None = None,
 ) -> dict[str, Any]:
     """Return the columns of those candidates that are kept, by their values in float32.
 
@@ -210,6 +267,7 @@ def _kept(
         hull: energies of the hull, shape (n,).
         rows: their numbers in the shard, shape (n,).
         counts: where the kept ones are counted.
+        names: their names, n; None for those of the predictions.
     """
     keep, values = engine.settings.keep, predictions.values[numbers]
     distances = values - hull
@@ -220,6 +278,7 @@ def _kept(
         chosen &= values <= keep.maximum
     if keep.minimum is not None:
         chosen &= values >= keep.minimum
+    named = [predictions.names[number] for number in numbers] if names is None else names
     block, numbers = block.take(chosen), numbers[chosen]
     counts.add(block, kept=True)
     symbols = [[chemical_symbols[number] for number in line if number] for line in block.numbers.tolist()]
@@ -227,7 +286,7 @@ def _kept(
         "formula": [reduced_formula(amounts) for amounts in block.compositions()],
         "system": ["-".join(sorted(line)) for line in symbols],
         "n_elements": [len(line) for line in symbols],
-        "name": [predictions.names[number] for number in numbers],
+        "name": [named[number] for number in np.flatnonzero(chosen)],
         engine.predictor.card.property: values[chosen],
         "spread": predictions.spread[numbers],
         "disagreement": predictions.disagreement[numbers],
@@ -279,7 +338,7 @@ def _schema(engine: Engine) -> pa.Schema:
         "shard": pa.int32(), "row": pa.int64(),
     }  # fmt: skip
     absent = {"disagreement"} if not engine.settings.compare_with else set()
-    absent |= set() if engine.space.needs_structure else {"name"}
+    absent |= set() if engine.space.needs_structure or isinstance(engine.space, FormulaList) else {"name"}
     absent |= set() if engine.hull is not None else {"e_above_hull", "decomposition"}
     return pa.schema([(name, kind) for name, kind in kinds.items() if name not in absent])
 

@@ -50,6 +50,8 @@ class Summary:
         hull_histogram: hull distances of the scored candidates, None for a run without a hull.
         failures: name and reason of the first 20 failures.
         seconds: time that the shards took, added up over the processes that worked at once.
+        largest_change: largest difference seen of a value of the sieve and the true one, in the unit of the property.
+        n_rescored: shards that were scored again in float32, as the sieve changed values by more than its margin.
     """
 
     n_shards: int
@@ -64,6 +66,8 @@ class Summary:
     hull_histogram: Histogram | None
     failures: list[tuple[str, str]]
     seconds: float
+    largest_change: float = 0.0
+    n_rescored: int = 0
 
     @property
     def finished(self) -> bool:
@@ -79,6 +83,17 @@ class Summary:
         return f"the run is not finished: {len(self.missing)} of {self.n_shards} shards {verb} missing ({self._ranges})"
 
     @property
+    def caution(self) -> str | None:
+        """What the sieve did to the values, in one sentence; None where they were within its margin."""
+        if not self.n_rescored:
+            return None
+        shards = "1 shard was" if self.n_rescored == 1 else f"{self.n_rescored} shards were"
+        return (
+            f"bfloat16 changed values by up to {self.largest_change:.3f}, more than was allowed for: {shards} scored "
+            "again in float32; candidates near the cut may be missing in others, so screen in float32 to be sure"
+        )
+
+    @property
     def _ranges(self) -> str:
         ranges: list[list[int]] = []
         for shard in self.missing:
@@ -91,14 +106,19 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all counts as they go into JSON."""
-        return {**asdict(self), "finished": self.finished, "note": self.note}
+        return {**asdict(self), "finished": self.finished, "note": self.note, "caution": self.caution}
 
 
-def read_footer(path: Path, shard: int) -> tuple[Any, dict[str, Any], int]:
+def read_footer(path: Path, shard: int, fingerprint: str | None = None) -> tuple[Any, dict[str, Any], int]:
     """Return the schema of a part, the counts of its shard and its number of rows.
 
+    Args:
+        path: file of the part.
+        shard: number of the shard.
+        fingerprint: of the run; None where it is not known.
+
     Raises:
-        MatPropError: if the file is broken, or is not that of the shard.
+        MatPropError: if the file is broken, or is not that of the shard and the run.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -115,7 +135,14 @@ def read_footer(path: Path, shard: int) -> tuple[Any, dict[str, Any], int]:
         raise MatPropError(f"the part {path} has no counts and was not written by a screening; {AGAIN}") from None
     if shard_inside != shard:
         raise MatPropError(f"the part {path} has the results of shard {shard_inside}; {AGAIN}")
+    check_fingerprint(path, counts, fingerprint)
     return schema, counts, footer.num_rows
+
+
+def check_fingerprint(path: Path, counts: Mapping[str, Any], fingerprint: str | None) -> None:
+    """Raise a MatPropError if the counts of a part are those of another run."""
+    if fingerprint is not None and counts.get("fingerprint", fingerprint) != fingerprint:
+        raise MatPropError(f"the part {path} has results of another run; {AGAIN}")
 
 
 def broken(path: Path, error: Exception) -> MatPropError:
@@ -140,8 +167,12 @@ def sum_up(parts: Mapping[Path, Mapping[str, Any]], n_shards: int, missing: list
     by_element: dict[str, tuple[int, int]] = {}
     histogram: Histogram | None = None
     failures: list[tuple[str, str]] = []
-    seconds = 0.0
+    seconds = largest_change = 0.0
+    n_rescored = 0
+    fingerprint: str | None = None
     for path, counts in parts.items():
+        check_fingerprint(path, counts, fingerprint)
+        fingerprint = counts.get("fingerprint") or fingerprint
         try:
             totals.update({name: int(counts[name]) for name in _COUNTS})
             _add_pairs(by_size, {int(size): pair for size, pair in counts["by_n_elements"].items()})
@@ -149,6 +180,8 @@ def sum_up(parts: Mapping[Path, Mapping[str, Any]], n_shards: int, missing: list
             histogram = _add_histogram(histogram, counts.get("hull_histogram"))
             failures += [(str(name), str(reason)) for name, reason in counts.get("failures", [])]
             seconds += float(counts.get("seconds") or 0.0)
+            largest_change = max(largest_change, float(counts.get("largest_change") or 0.0))
+            n_rescored += int(counts.get("n_rescored") or 0)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise MatPropError(f"the counts in {path} cannot be used ({reason}); {AGAIN}") from None
@@ -161,6 +194,8 @@ def sum_up(parts: Mapping[Path, Mapping[str, Any]], n_shards: int, missing: list
         hull_histogram=histogram,
         failures=failures[:_FAILURES_KEPT],
         seconds=seconds,
+        largest_change=largest_change,
+        n_rescored=n_rescored,
     )
 
 

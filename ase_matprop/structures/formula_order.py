@@ -1,15 +1,22 @@
-"""The order of the elements in a formula."""
+"""The order of the elements in a formula: LiFeO2, CaAl2O4, SiO2."""
 
 from __future__ import annotations
 
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import atomic_numbers
 
+#: by Pauling's electronegativity, the least first; those without one, all beyond No, by atomic number
+_METALS = [
+    "Fr", "Cs", "K", "Rb", "Ba", "Ra", "Na", "Sr", "Li", "Ca", "La", "Tb", "Yb", "Ac", "Ce", "Pr", "Pm", "Nd", "Sm",
+    "Eu", "Gd", "Y", "Dy", "Ho", "Er", "Tm", "Lu", "Pu", "Hf", "Th", "Am", "Cm", "Bk", "Cf", "Es", "Fm", "Md", "No",
+    "Lr", "Mg", "Zr", "Sc", "Np", "U", "Ta", "Pa", "Ti", "Mn", "Be", "Nb", "Al", "Tl", "V", "Zn", "Cr", "Cd", "In",
+    "Ga", "Fe", "Co", "Cu", "Tc", "Re", "Ni", "Ag", "Sn", "Hg", "Bi", "Mo", "Ru", "Pd", "Os", "Ir", "Rh", "Pt",
+    "Pb", "W", "Au", "Rf", "Db", "Sg", "Bh", "Hs", "Mt", "Ds", "Rg", "Cn", "Nh", "Fl", "Mc", "Lv", "Ts", "Og",
+]  # fmt: skip
 #: Table VI of the red book of IUPAC (2005), and germanium: from the least to the most electronegative
 _NONMETALS = [
     "Rn", "Xe", "Kr", "Ar", "Ne", "He", "B", "Ge", "Si", "C", "Sb", "As", "P", "N", "H", "Te", "Se", "S", "Po", "At",
     "I", "Br", "Cl", "O", "F",
 ]  # fmt: skip
-_METALS = sorted(set(chemical_symbols[1:]) - set(_NONMETALS))
 
-#: atomic number -> place in a formula: metals by symbol, then the others
+#: atomic number -> place in a formula
 PLACE = {atomic_numbers[symbol]: place for place, symbol in enumerate([*_METALS, *_NONMETALS])}

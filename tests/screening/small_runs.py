@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 
 from ase_matprop.models import Predictor, load_model
+from ase_matprop.screening import run
+from ase_matprop.screening.jobs import Job, run_shard
 from ase_matprop.screening.results import Results
 from ase_matprop.screening.settings import ScreeningSettings
 
@@ -84,7 +87,7 @@ def table_of(results: Results) -> pd.DataFrame:
 def assert_same_results(one: Path, other: Path) -> None:
     """Assert that two folders have the same kept rows and counts, and no unfinished files."""
     first, second = Results(one), Results(other)
-    pd.testing.assert_frame_equal(table_of(first), table_of(second))
+    pd.testing.assert_frame_equal(table_of(first), table_of(second), check_exact=True)
     counts = [results.summary().to_dict() for results in (first, second)]
     for each in counts:
         assert each.pop("seconds") > 0
@@ -93,3 +96,19 @@ def assert_same_results(one: Path, other: Path) -> None:
     for folder in (one, other):
         assert not list(folder.rglob("*.unfinished"))
         assert first.run["fingerprint"] == Results(folder).run["fingerprint"]
+
+
+def parts(folder: Path) -> list[Path]:
+    return sorted((folder / "shards").glob("*.parquet"))
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which each shard is added that is scored."""
+    scored: list[int] = []
+
+    def run_and_count(job: Job, shard: int) -> dict[str, Any]:
+        scored.append(shard)
+        return run_shard(job, shard)
+
+    monkeypatch.setattr(run, "run_shard", run_and_count)
+    return scored

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -162,6 +163,23 @@ def test_candidates_that_fail(tmp_path: Path) -> None:
     assert "2 scored, 1 failed, 2 kept" in result.stderr and "list.csv#1: " in result.stderr
 
 
+def test_what_the_report_needs_is_checked_first(space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ase_matprop.cli import screening
+
+    monkeypatch.setattr(screening, "find_spec", lambda name: None if name == "pymatviz" else name)
+    result = matprop("screen", space, "-o", tmp_path / "out", "--workers", 0)
+    assert result.exit_code == 2 and "pymatviz" in result.stderr and "ase-matprop[screening]" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sieve_that_changes_too_much_is_said(space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ase_matprop.screening.engine.sieve_margin", lambda *_: 1e-6)
+    space.write_text(space.read_text().replace('"float32"', '"bfloat16"'))
+    result = matprop("screen", space, "-o", tmp_path / "out", "--workers", 0)
+    assert result.exit_code == 0 and "caution: bfloat16 changed values by up to 0.0" in result.stderr
+    assert "caution: bfloat16 changed values" in matprop("top", tmp_path / "out").stderr
+
+
 def test_top(done: Path, tmp_path: Path) -> None:
     best = rows(matprop("top", done, "--n", 5).stdout)
     assert len(best) == 5 and [float(row["e_above_hull"]) for row in best] == sorted(
@@ -267,3 +285,15 @@ def test_tables_on_a_terminal(done: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert all(formula in shown for formula in table["formula"])
     assert "far from the training set [0.9]" in shown and "nan" not in shown.lower()
     assert f"{table['e_above_hull'].iloc[0]:.4f}" in shown
+
+
+def test_hull_keeps_the_columns_that_were_given(tmp_path: Path) -> None:
+    (tmp_path / "known.csv").write_text("formula,e_form\nMg,0\nO,0\nLi,0\nMgO,-3.1\n")
+    rows = "name,formula,formation_energy_per_atom,error\na,MgO,-3.0,\nb,Li2O,-2.0,\nc,MgO2,,was too large\nd,Q,-1,\n"
+    (tmp_path / "candidates.csv").write_text(rows)
+    result = CliRunner().invoke(app, ["hull", str(tmp_path / "candidates.csv"), "-r", str(tmp_path / "known.csv")])
+    frame = pd.read_csv(io.StringIO(result.stdout))
+    assert frame["name"].tolist() == ["a", "b", "c", "d"] and frame["formula"].tolist()[1] == "Li2O"
+    assert frame["e_above_hull"][0] == pytest.approx(0.1) and frame["error"][2] == "was too large"
+    assert frame["error"].notna().tolist() == [False, False, True, True] and result.exit_code == 1
+    assert "no compound of Li with other elements" in result.stderr and "2 of 4 rows failed" in result.stderr

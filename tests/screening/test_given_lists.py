@@ -15,7 +15,9 @@ def test_a_row_of_a_list_with_an_unknown_element_costs_itself(tmp_path: Path, ca
     (tmp_path / "formulas.csv").write_text("formula\nFe4O6\nHeO\nnonsense\nNaCl\n")
     content = {"space": {"kind": "formula-list", "file": "formulas.csv"}, "keep": {"maximum": 0.0}}
     results = screen(ScreeningSettings.of(content, folder=tmp_path), tmp_path / "out")
-    assert sorted(results.to_frame()["formula"]) == ["Fe2O3", "NaCl"]
+    frame = results.to_frame()
+    assert frame["formula"].tolist() == ["Fe2O3", "NaCl"] and frame["row"].tolist() == [0, 3]
+    assert frame["name"].tolist() == ["formulas.csv#0", "formulas.csv#3"]
     summary = results.summary()
     assert (summary.n_candidates, summary.n_scored, summary.n_failed, summary.n_filtered) == (4, 2, 2, 0)
     reasons = dict(summary.failures)

@@ -7,7 +7,9 @@ import gzip
 import hashlib
 import json
 import lzma
+import os
 import pickle
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -71,7 +73,7 @@ def test_blocks_are_padded_and_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert blocks[0].numbers.tolist() == [[8, 26, 0], [7, 11, 0], [3, 8, 27]]
     assert blocks[0].amounts.tolist() == [[3, 2, 0], [1, 1, 0], [0.5, 2, 1]]
     assert blocks[0].numbers.dtype == np.uint8 and blocks[0].amounts.dtype == np.float64
-    assert blocks[0].formulas() == ["Fe2O3", "NaN", "CoLi0.5O2"]
+    assert blocks[0].formulas() == ["Fe2O3", "NaN", "Li0.5CoO2"]
 
 
 @pytest.mark.parametrize("column", ["Composition", " PRETTY_FORMULA ", "reduced_formula"])
@@ -138,6 +140,24 @@ def test_a_file_that_changes_after_the_start_is_noticed(
     (ni_files / "POSCAR_2").unlink()
     with pytest.raises(MatPropError, match=r"a\.csv is gone or was changed"):
         rows_of(space)
+    with pytest.raises(MatPropError, match="POSCAR_2 is gone or was changed"):
+        list(structures.entries(0))
+
+
+def test_a_change_that_leaves_the_size_is_noticed(tmp_path: Path, ni_files: Path) -> None:
+    path = table(tmp_path, "a.csv")
+    space, structures = FormulaList(path), StructureList(ni_files)
+    for file in (path, ni_files / "POSCAR_2"):
+        os.utime(file, ns=(1, 1))  # copied, or touched
+    assert len(rows_of(space)) == 8 and len(list(structures.entries(0))) == structures.n_candidates
+    for file in (path, ni_files / "POSCAR_2"):
+        before = file.read_bytes()
+        file.write_bytes(before.replace(b"0", b"1", 1))
+        assert file.stat().st_size == len(before)
+        os.utime(file, ns=(2, 2))
+    for again in (space, pickle.loads(pickle.dumps(space))):
+        with pytest.raises(MatPropError, match=r"a\.csv is gone or was changed"):
+            rows_of(again)
     with pytest.raises(MatPropError, match="POSCAR_2 is gone or was changed"):
         list(structures.entries(0))
 
@@ -276,6 +296,17 @@ def test_description_of_structures(ni_files: Path) -> None:
     assert StructureList(ni_files).describe() == before
     path.rename(ni_files / "POSCAR_3")
     assert StructureList(ni_files).describe() != before
+
+
+def test_a_moved_folder_is_the_same_space(tmp_path: Path, ni_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = tmp_path / "moved" / "and" / "renamed"
+    shutil.copytree(ni_files, moved)
+    for inside in ("", "POSCAR_*", "**", "below", "POSCAR_1"):
+        described = StructureList(moved / inside).describe()
+        assert described == StructureList(str(ni_files / inside)).describe() and str(tmp_path) not in str(described)
+    before = StructureList([ni_files, ni_files / "below"]).describe()
+    monkeypatch.chdir(moved)
+    assert StructureList([".", "below"]).describe() == StructureList([moved, "./below"]).describe() == before
 
 
 def test_bad_structure_inputs(tmp_path: Path, ni_files: Path) -> None:

@@ -417,3 +417,23 @@ def test_prototypes_of_a_group_that_do_not_fit_are_passed_over() -> None:
         PrototypeSpace(["perovskite", "B2"], sites={"A": ["Ca"], "B": ["Ti"], "C": ["O"]})
     with pytest.raises(MatPropError, match="has no sublattice 'Q'"):
         PrototypeSpace("perovskites", sites={"Q": ["Ca"]})
+
+
+@pytest.mark.parametrize("charge_balanced", [False, True])
+def test_structures_are_picked_by_their_place(charge_balanced, monkeypatch):
+    monkeypatch.setattr("ase_matprop.screening.spaces.prototypes._AT_ONCE", 7)
+    elements = ["Li", "Mg", "Al", "Ti", "Fe", "O", "F"]
+    space = PrototypeSpace(["B1", "B2", "perovskite"], elements, shard_size=40, charge_balanced=charge_balanced)
+    for shard in range(space.n_shards):
+        expected = list(space.entries(shard))
+        assert space.pick(shard, []) == {}
+        for rows in ([0], range(len(expected)), range(1, len(expected), 5), [len(expected) // 2, 3, 3, 10_000]):
+            found = space.pick(shard, rows)
+            assert set(found) == {row for row in rows if row < len(expected)}
+            for row, entry in found.items():
+                assert entry.name == expected[row].name
+                assert (entry.atoms.numbers == expected[row].atoms.numbers).all()
+                np.testing.assert_allclose(entry.atoms.positions, expected[row].atoms.positions, rtol=0, atol=1e-12)
+                np.testing.assert_allclose(entry.atoms.cell.array, expected[row].atoms.cell.array, rtol=0, atol=1e-12)
+    with pytest.raises(MatPropError, match="no shard"):
+        space.pick(space.n_shards, [0])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from lxml import html
 
@@ -108,6 +109,33 @@ def test_run_without_a_hull(tmp_path: Path) -> None:
     assert rows_of(page, "best")[0][1:4] == ["formula", "system", "formation energy (eV/atom)"]
     assert rows_of(page, "systems")[0][2] == "lowest formation energy (eV/atom)"
     assert "schnet-mp scored were kept." in page.xpath("//p[@class='headline']")[0].text_content()
+
+
+def test_run_that_kept_what_is_above_a_minimum(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "run", hull=False, model="schnet-gap", keep={"minimum": 0.5})
+    page = page_of(folder, plotly_js="cdn", n_best=5)
+    values = [float(row[3]) for row in rows_of(page, "best")[1:]]
+    table = pd.concat([candidates(shard, 200, hull=False) for shard in range(3)])
+    assert values == table["formation_energy_per_atom"].nlargest(5).round(4).tolist()
+    assert rows_of(page, "systems")[0][2] == "highest formation energy (eV/atom)"
+    system, _, highest = rows_of(page, "systems")[1]
+    assert float(highest) == round(table[table["system"] == system]["formation_energy_per_atom"].max(), 4)
+    headline = page.xpath("//p[@class='headline']")[0].text_content()
+    assert "were kept: those with a formation energy of at least 0.5 eV/atom." in headline
+
+
+def test_limits_of_hull_and_property_are_named(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "run", cut=0.1, keep={"e_above_hull": 0.1, "minimum": -3.0, "maximum": 1.0})
+    assert "those with a hull distance of at most 0.1 eV/atom and a formation energy of at least -3 and at most 1" in (
+        page_of(folder, plotly_js="cdn").xpath("//p[@class='headline']")[0].text_content()
+    )
+
+
+def test_a_sieve_that_was_off_is_a_caution(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "run", shards=(), n_shards=1)
+    write_part(folder, 0, candidates(0, 5), {**counts_of(candidates(0, 5), 0), "n_rescored": 1, "largest_change": 0.2})
+    cautions = [entry.text_content() for entry in page_of(folder, plotly_js="cdn").xpath("//p[@class='caution']")]
+    assert any(text.startswith("Bfloat16 changed values by up to 0.200") for text in cautions)
 
 
 def test_unfinished_and_empty_runs(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,72 @@ def test_run_without_a_hull(tmp_path: Path) -> None:
     assert list(results.systems().columns)[-1] == "formation_energy_per_atom"
 
 
+def test_the_highest_values_are_the_best_above_a_minimum(tmp_path: Path) -> None:
+    table = pd.concat([candidates(shard, 200, hull=False) for shard in range(3)], ignore_index=True)
+    value = "formation_energy_per_atom"
+    for keep, highest in (
+        ({"minimum": 0.0}, True), ({"maximum": 0.0}, False), ({"minimum": 0.0, "maximum": 9.0}, False), ({}, False),
+    ):  # fmt: skip
+        results = Results(write_folder(tmp_path / "run", hull=False, keep=keep))
+        assert results.highest_is_best == highest
+        for found in (results.top(7), results.top(7, by=value)):
+            pd.testing.assert_frame_equal(found, expected_top(table, 7, value, not highest), check_dtype=False)
+        assert results.top(3, highest_first=False)[value].tolist() == table[value].nsmallest(3).tolist()
+        assert results.top(3, by="spread")["spread"].tolist() == table["spread"].nsmallest(3).tolist()
+        extreme = table.groupby("system")[value].agg("max" if highest else "min")
+        systems = results.systems()
+        assert dict(zip(systems["system"], systems[value], strict=True)) == extreme.to_dict()
+    with_hull = Results(write_folder(tmp_path / "hull", keep={"minimum": 0.0, "e_above_hull": 0.1}))
+    assert with_hull.top(3)["e_above_hull"].tolist() == all_rows()["e_above_hull"].nsmallest(3).tolist()
+
+
+def test_first_systems_are_those_of_the_whole_table(folder: Path) -> None:
+    results = Results(folder)
+    systems = results.systems()
+    for n in (1, 3, 50):
+        first, count = results.first_systems(n)
+        assert count == len(systems)
+        pd.testing.assert_frame_equal(first, systems.head(n))
+
+
+def test_parts_without_a_better_row_are_not_read(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "run", shards=(), n_shards=40)
+    for shard in range(40):
+        table = candidates(shard, 30)
+        table["e_above_hull"] += (7 * shard) % 40
+        write_part(folder, shard, table)
+    for by, highest in (("e_above_hull", False), ("e_above_hull", True), ("formation_energy_per_atom", True)):
+        table = pd.concat([pd.read_parquet(path) for path in sorted((folder / "shards").iterdir())])
+        found = Results(folder).top(45, by=by, highest_first=highest)
+        pd.testing.assert_frame_equal(found, expected_top(table, 45, by, not highest), check_dtype=False)
+    results = Results(folder)
+    results.summary()
+    read: list[str] = []
+    batches = results._parts.batches
+
+    def watched(paths: Sequence[Path], *more: Any) -> Any:
+        read.extend(path.name for path in paths)
+        return batches(paths, *more)
+
+    results._parts.batches = watched  # type: ignore[method-assign]
+    assert results.top(45)["shard"].isin([0, 23]).all()
+    assert len(set(read)) < 12
+
+
+def test_a_run_of_many_parts_is_held_in_little_memory(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "run", shards=(0,), n_shards=400)
+    table = candidates(0, 30)
+    for shard in range(1, 400):
+        write_part(folder, shard, table.assign(shard=shard), {**counts_of(table, shard), "note": "x" * 20_000})
+    results = Results(folder)
+    tracemalloc.start()
+    assert results.summary().n_kept == 399 * 30 + 200
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 2_000_000
+    assert len(results.systems()) == results.n_systems()
+
+
 def test_property_of_another_model(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "run", shards=(), n_shards=1)
     write_part(folder, 0, candidates(0, 5, hull=False).rename(columns={"formation_energy_per_atom": "band_gap"}))
@@ -299,8 +366,9 @@ def test_broken_parts_are_named(folder: Path) -> None:
     damaged = bytearray(good)
     damaged[4:3000] = bytes(2996)  # pages, not the footer
     path.write_bytes(bytes(damaged))
-    with pytest.raises(MatPropError, match=remedy):
-        Results(folder).to_frame()
+    for read in (Results.to_frame, Results.systems, Results.top):
+        with pytest.raises(MatPropError, match=remedy):
+            read(Results(folder))
 
 
 def test_parts_that_do_not_belong_are_named(folder: Path) -> None:
@@ -317,6 +385,9 @@ def test_parts_that_do_not_belong_are_named(folder: Path) -> None:
         Results(folder).summary()
     pq.write_table(pa.table({"a": [1]}), folder / "shards" / "part-000001.parquet")
     with pytest.raises(MatPropError, match="has no counts"):
+        Results(folder).summary()
+    write_part(folder, 1, table, {**wrong, "fingerprint": "that of another"})
+    with pytest.raises(MatPropError, match="part-000001.* has results of another run"):
         Results(folder).summary()
     write_part(folder, 1, table)
     write_part(folder, 7, candidates(7, 5))

@@ -19,13 +19,24 @@ import pytest
 
 from ase_matprop.errors import MatPropError, UnknownElementError
 from ase_matprop.screening import jobs, run
+from ase_matprop.screening.engine import Engine
 from ase_matprop.screening.hull.references import References, read_references
 from ase_matprop.screening.jobs import Job, run_shard
 from ase_matprop.screening.results import Results
 from ase_matprop.screening.run import ScreeningProgress, prepare, screen
 from ase_matprop.screening.settings import ScreeningSettings
 
-from .small_runs import KNOWN, LI_FE_O, assert_same_results, settings_of, table_of, write_known, write_toml
+from .small_runs import (
+    KNOWN,
+    LI_FE_O,
+    assert_same_results,
+    counted,
+    parts,
+    settings_of,
+    table_of,
+    write_known,
+    write_toml,
+)
 
 
 @pytest.fixture
@@ -38,22 +49,6 @@ def whole(settings: ScreeningSettings, tmp_path: Path) -> Path:
     """A run that was not stopped."""
     screen(settings, tmp_path / "whole")
     return tmp_path / "whole"
-
-
-def parts(folder: Path) -> list[Path]:
-    return sorted((folder / "shards").glob("*.parquet"))
-
-
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list to which each shard is added that is scored."""
-    scored: list[int] = []
-
-    def run_and_count(job: Job, shard: int) -> dict[str, Any]:
-        scored.append(shard)
-        return run_shard(job, shard)
-
-    monkeypatch.setattr(run, "run_shard", run_and_count)
-    return scored
 
 
 def test_a_folder_of_results(whole: Path, settings: ScreeningSettings) -> None:
@@ -129,7 +124,9 @@ def test_a_killed_process_loses_and_doubles_nothing(n_workers: int, tmp_path: Pa
     if n_workers:
         assert len(workers) >= n_workers
         wait_for(lambda: not any(map(is_alive, workers)), None, seconds=20)
-    unfinished = tmp_path / "out" / "shards" / f"part-000999.parquet-{os.uname().nodename}-{process.pid}.unfinished"
+    unfinished = (
+        tmp_path / "out" / "shards" / f".part-000999.parquet-{os.uname().nodename}-{process.pid}-{'0' * 32}.unfinished"
+    )
     unfinished.write_bytes(b"PAR1")
     finished = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert finished.returncode == 0, finished.stderr
@@ -160,52 +157,6 @@ def is_alive(process: int) -> bool:
         return False
 
 
-def test_files_that_others_write_are_left_alone(settings: ScreeningSettings, whole: Path) -> None:
-    host = os.uname().nodename
-    names = {
-        f"part-000001.parquet-{host}-{os.getpid()}.unfinished": True,
-        f"part-000001.parquet-{host}-999999999.unfinished": False,
-        "part-000001.parquet-another-host-17.unfinished": True,
-        "part-000001.parquet-a-host-of-old-17.unfinished": False,
-        f"part-000001.parquet-{host}-what.unfinished": True,
-    }
-    for name in names:
-        (whole / "shards" / name).write_bytes(b"PAR1")
-    os.utime(whole / "shards" / "part-000001.parquet-a-host-of-old-17.unfinished", (0, 0))
-    screen(settings, whole)
-    assert {name: (whole / "shards" / name).exists() for name in names} == names
-
-
-OTHER_RUNS: dict[str, tuple[dict[str, Any], str]] = {
-    "space": ({"space": {**LI_FE_O, "max_atoms": 7}}, r"\(search space\)"),
-    "shards": ({"space": {**LI_FE_O, "shard_size": 41}}, r"\(search space\)"),
-    "model": ({"model": "irnet17-composition-mp"}, r"\(model\)"),
-    "cut": ({"keep": {"e_above_hull": 0.31}}, r"\(cut\)"),
-    "precision": ({"precision": "bfloat16"}, r"\(precision\)"),
-    "comparison": ({"compare_with": ["irnet17-composition-mp"]}, r"\(models for comparison\)"),
-    "no hull": ({"hull": None, "keep": {"maximum": 0.0}}, r"\(references, cut\)"),
-    "functional": ({"hull": {"file": "known.csv", "functional": "PBE"}}, r"\(references\)"),
-}
-
-
-@pytest.mark.parametrize(("change", "reason"), OTHER_RUNS.values(), ids=OTHER_RUNS)
-def test_the_results_of_another_run_are_left_alone(
-    change: dict[str, Any], reason: str, whole: Path, tmp_path: Path
-) -> None:
-    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
-    change = dict(change)
-    other = settings_of(tmp_path, change.pop("space", None), **change)
-    with pytest.raises(MatPropError, match=f"has the results of another run {reason}; give another output"):
-        screen(other, whole)
-    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
-
-
-def test_changed_references_are_found_out(settings: ScreeningSettings, whole: Path, tmp_path: Path) -> None:
-    write_known(tmp_path, {**KNOWN, "Li2O": -2.07})
-    with pytest.raises(MatPropError, match=r"\(references\)"):
-        screen(settings, whole)
-
-
 def test_machines_need_not_be_fast_in_the_same_precision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
 ) -> None:
@@ -222,24 +173,11 @@ def test_slurm_is_no_part_of_a_run(whole: Path, tmp_path: Path) -> None:
     screen(settings_of(tmp_path, slurm={"cores": 4}), whole)
 
 
-def test_folders_that_are_something_else(settings: ScreeningSettings, tmp_path: Path) -> None:
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "thesis.tex").write_text("x")
-    with pytest.raises(MatPropError, match="full has other files and no screening run; give a new or an empty folder"):
-        screen(settings, tmp_path / "full")
-    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]
-    with pytest.raises(MatPropError, match=r"the output .*thesis\.tex is a file; give a folder"):
-        screen(settings, tmp_path / "full" / "thesis.tex")
-    (tmp_path / "full" / "run.json").write_text("{")
-    with pytest.raises(MatPropError, match=r"run\.json cannot be read"):
-        screen(settings, tmp_path / "full")
-
-
 def test_a_run_that_was_killed_before_it_began(settings: ScreeningSettings, whole: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "shards").mkdir(parents=True)
-    (tmp_path / "out" / "run.json-host-1.unfinished").write_text("{")
+    (tmp_path / "out" / ".run.json-host-1.unfinished").write_text("{")
     screen(settings, tmp_path / "out")
-    (tmp_path / "out" / "run.json-host-1.unfinished").unlink()
+    (tmp_path / "out" / ".run.json-host-1.unfinished").unlink()
     assert_same_results(whole, tmp_path / "out")
 
 
@@ -353,11 +291,26 @@ def test_another_functional_is_warned_of(tmp_path: Path) -> None:
 
 
 def test_large_changes_by_bfloat16_are_warned_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(run.MARGINS, "bfloat16", 1e-9)
-    screen(settings_of(tmp_path, precision="bfloat16"), tmp_path / "out")
-    assert caplog.text.count("candidates near the cut may be missing; screen in float32") == 1
+    monkeypatch.setattr("ase_matprop.screening.engine.sieve_margin", lambda predictor, precision, *_: 1e-6)
+    results = screen(settings_of(tmp_path, precision="bfloat16"), tmp_path / "out")
+    assert caplog.text.count("more than was allowed for; it was scored again in float32") == 1
+    summary = results.summary()
+    assert results.run["margin"] == 1e-6 < summary.largest_change < 0.1 and summary.n_rescored > 1
+    assert summary.caution is not None and f"{summary.n_rescored} shards were scored again" in summary.caution
+    assert summary.to_dict()["caution"] == summary.caution and Results(whole).summary().caution is None
+    assert table_of(results)["formula"].equals(table_of(Results(whole))["formula"])
+
+
+def test_space_model_and_hull_are_loaded_once(
+    settings: ScreeningSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = Engine.build
+    built: list[int] = []
+    monkeypatch.setattr(Engine, "build", lambda *arguments: (built.append(1), build(*arguments))[1])
+    screen(settings, tmp_path / "out")
+    assert len(built) == 1
 
 
 @pytest.fixture
@@ -421,8 +374,12 @@ def test_workers_check_what_they_find(settings: ScreeningSettings, whole: Path, 
         run_shard(Job(settings, tmp_path / "nowhere", fingerprint), 0)
     with pytest.raises(MatPropError, match=r"has ase_matprop .*, the run was started with 0\.0\.1; install"):
         run_shard(Job(settings, whole, fingerprint, version="0.0.1"), 0)
-    with pytest.raises(MatPropError, match="finds another model, other references or other input files"):
+    with pytest.raises(MatPropError, match="has another run than that of which a shard was to be scored"):
         run_shard(Job(settings, whole, "0" * 64), 0)
+    write_known(tmp_path, {**KNOWN, "Li2O": -2.07})
+    jobs._engines.kept.clear()
+    with pytest.raises(MatPropError, match="finds another model, other references or other input files"):
+        run_shard(Job(settings, whole, fingerprint), 0)
 
 
 def test_threads_are_set_for_a_shard_only(settings: ScreeningSettings, whole: Path, monkeypatch: Any) -> None:

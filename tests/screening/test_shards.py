@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pymatgen.core import Composition
 from ase_matprop.models import load_model
 from ase_matprop.screening.engine import Engine
 from ase_matprop.screening.settings import ScreeningSettings
-from ase_matprop.screening.shards import EDGES, MARGINS, ShardResult, score_shard
+from ase_matprop.screening.shards import EDGES, ShardResult, score_shard
 
 from .small_runs import LI_FE_O, brute_force, hull_distances, settings_of
 
@@ -67,7 +68,8 @@ def test_kept_rows_are_those_of_brute_force(keep: dict[str, float], precision: s
     total = np.sum([each["hull_histogram"]["counts"] for each in counts], axis=0)
     if precision == "float32":
         np.testing.assert_array_equal(total, np.histogram(expected["e_above_hull"], EDGES)[0])
-    assert max(each["largest_change"] for each in counts) < MARGINS[precision]
+    assert max(each["largest_change"] for each in counts) < engine.margin
+    assert not any(each["n_rescored"] for each in counts)
     assert {Composition(formula).chemical_system for formula in table["formula"]} == set(table["system"])
 
 
@@ -119,7 +121,7 @@ def test_charge_balance_filters(tmp_path: Path) -> None:
     table, counts, engine = score(settings_of(tmp_path, {**LI_FE_O, "charge_balanced": True}))
     assert sum(each["n_filtered"] for each in counts) > 0
     assert sum(each["n_scored"] for each in counts) == len(all_formulas(engine))
-    assert "FeLiO2" in table["formula"].tolist()
+    assert "LiFeO2" in table["formula"].tolist()
 
 
 def test_structures_of_prototypes(structure_model: Path, tmp_path: Path) -> None:
@@ -164,7 +166,13 @@ def test_rows_without_a_formula_fail_with_their_reason(tmp_path: Path) -> None:
     names = [name for each in counts for name, _ in each["failures"]]
     assert [name.rpartition("#")[2] for name in names] == ["2", "5", "6"]
     assert all(reason for each in counts for _, reason in each["failures"])
-    assert table["formula"].tolist() == ["Li2O", "FeO", "Fe2O3", "FeLiO2", "FeLi5O4", "Fe3O4"]
+    assert table["formula"].tolist() == ["Li2O", "FeO", "Fe2O3", "LiFeO2", "Li5FeO4", "Fe3O4"]
+    rows_of_file = (5 * table["shard"] + table["row"]).tolist()
+    assert rows_of_file == [0, 1, 3, 4, 7, 8]
+    assert table["name"].tolist() == [f"list.csv#{row}" for row in rows_of_file]
+    assert [Composition(rows[row]).reduced_formula for row in rows_of_file] == [
+        Composition(formula).reduced_formula for formula in table["formula"]
+    ]
 
 
 def test_a_structure_that_fails_costs_its_row_only(structure_model: Path, tmp_path: Path) -> None:
@@ -195,6 +203,47 @@ def test_formulas_without_a_finite_number_fail(tmp_path: Path, monkeypatch: pyte
     assert result.table["row"].to_numpy().min() >= 25
 
 
+def disturb(engine: Engine, monkeypatch: pytest.MonkeyPatch, change: float, which: int) -> None:
+    """Let the sieve put the energies of every so many candidates too high."""
+    values = engine.scorer.values
+    monkeypatch.setattr(
+        engine.scorer, "values", lambda block: values(block) + np.where(np.arange(len(block)) % which, 0.0, change)
+    )
+
+
+@pytest.mark.parametrize("change", [0.9, -0.9])
+def test_shards_that_the_sieve_changes_too_much_are_scored_in_float32(
+    change: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the rejected rows alone where candidates were put too high."""
+    settings = settings_of(tmp_path, {**LI_FE_O, "shard_size": 1000}, precision="bfloat16", keep={"e_above_hull": 0.1})
+    engine = Engine.build(settings)
+    disturb(engine, monkeypatch, change, 3)
+    found = score_shard(engine, 0)
+    exact = score_shard(Engine.build(settings.model_copy(update={"precision": "float32"})), 0)
+    assert found.counts["n_rescored"] == 1 and found.counts["largest_change"] == pytest.approx(0.9, abs=0.1)
+    assert exact.counts["n_rescored"] == 0 and exact.counts["largest_change"] < 1e-3
+    assert len(found.table)
+    pd.testing.assert_frame_equal(found.table.to_pandas(), exact.table.to_pandas(), check_exact=True)
+    for name in ("n_scored", "n_kept", "by_element", "hull_histogram"):
+        assert found.counts[name] == exact.counts[name]
+
+
+def test_changes_within_the_margin_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(tmp_path, {**LI_FE_O, "shard_size": 1000}, precision="bfloat16")
+    expected = score_shard(Engine.build(settings), 0)
+    engine = Engine.build(settings)
+    disturb(engine, monkeypatch, 0.7 * engine.margin, 2)
+    found = score_shard(engine, 0)
+    assert found.counts["n_rescored"] == 0 and found.counts["largest_change"] > 0.5 * engine.margin
+    assert found.table["formula"].equals(expected.table["formula"])
+
+
+def test_a_known_margin_is_taken(tmp_path: Path) -> None:
+    engine = replace(Engine.build(settings_of(tmp_path, precision="bfloat16")), known_margin=0.5)
+    assert engine.margin == 0.5 > engine.exact_margin
+
+
 def test_other_models_disagree(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, compare_with=["irnet17-composition-mp"])
     table, _, _ = score(settings)
@@ -218,10 +267,19 @@ def test_elements_alone_are_candidates(tmp_path: Path) -> None:
 
 
 def test_a_band_gap(tmp_path: Path) -> None:
-    from tests import conftest
+    space = {"kind": "formulas", "elements": ["Na", "Cl", "O", "Fe"], "n_elements": [2, 3], "max_atoms": 6}
 
-    model = conftest.untrained_model(tmp_path / "gaps", properties=("band_gap",))
-    space = {"kind": "formulas", "elements": ["Na", "Cl"], "n_elements": 2, "max_atoms": 6}
-    table, _, engine = score(settings_of(tmp_path, space, model=str(model), hull=None, keep={"minimum": 0.0}))
-    assert "band_gap" in table and "formation_energy_per_atom" not in table
-    assert len(table) == engine.space.n_candidates  # no gap is negative
+    def gaps(keep: dict[str, float], precision: str = "float32") -> pd.DataFrame:
+        settings = settings_of(tmp_path, space, model="irnet17-bandgap-oqmd", hull=None, keep=keep, precision=precision)
+        return score(settings)[0]
+
+    everything = gaps({"minimum": 0.0})
+    assert "band_gap" in everything and "formation_energy_per_atom" not in everything
+    assert len(everything) == Engine.build(settings_of(tmp_path, space)).space.n_candidates  # no gap is negative
+    assert everything["band_gap"].max() > 2.0
+    for precision in ("float32", "bfloat16"):
+        for keep in ({"minimum": 1.5}, {"maximum": 0.2}, {"minimum": 0.5, "maximum": 2.0}):
+            table = gaps(keep, precision)
+            chosen = everything["band_gap"].between(keep.get("minimum", -1.0), keep.get("maximum", 99.0))
+            assert 0 < len(table) < len(everything)
+            assert table["formula"].tolist() == everything["formula"][chosen].tolist()

@@ -189,3 +189,41 @@ def test_molecule_in_a_cell_keeps_its_volume():
     water = Atoms("OH2", [[5, 5, 5], [5.8, 5.6, 5], [4.2, 5.6, 5]], cell=[10] * 3, pbc=True)
     (entry,) = entries(SubstitutionSpace([water], {"O": ["S"]}, volume="keep"))
     assert entry.atoms.get_volume() == pytest.approx(1000.0)
+
+
+def test_a_moved_folder_is_the_same_space(tmp_path, rocksalt, monkeypatch):
+    for folder in ("here", "there/deep"):
+        (tmp_path / folder / "cifs").mkdir(parents=True)
+        rocksalt("Fe", "O").write(tmp_path / folder / "cifs/a.cif")
+        (tmp_path / folder / "cifs/b.cif").write_text("data_x\n")
+    rules = {"Fe": ["Co", "Ni"]}
+
+    def described(*given):
+        return SubstitutionSpace(given[0] if len(given) == 1 else iter(given), rules).describe()
+
+    here, there = tmp_path / "here", tmp_path / "there/deep"
+    assert described(here / "cifs") == described(str(there / "cifs")) == described(str(here / "cifs/*"))
+    assert described(here / "cifs") == described(here / "cifs/a.cif", here / "cifs/b.cif")
+    assert [source["name"] for source in described(here)["sources"]] == ["cifs/a.cif", "cifs/b.cif"]
+    assert str(tmp_path) not in str(described(here / "cifs/a.cif", here / "cifs/none.cif"))
+    monkeypatch.chdir(here)
+    assert described("cifs") == described(there / "cifs") and described(".") == described(there)
+    (there / "cifs/a.cif").rename(there / "cifs/c.cif")
+    assert described(there / "cifs") != described(here / "cifs")
+
+
+def test_of_many_files_only_similar_cells_are_matched(monkeypatch):
+    """Thirty tetragonal cells of one composition, of which pairs beside one another are one crystal."""
+    calls = []
+    fit = StructureMatcher.fit
+    monkeypatch.setattr(StructureMatcher, "fit", lambda *args, **more: calls.append(1) or fit(*args, **more))
+    ratios = np.repeat(1.3 ** np.arange(3, 18), 2)
+    files = [
+        Atoms("FeO", scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5]], cell=[3.0, 3.0, 3.0 * ratio], pbc=True).repeat(
+            (1 + number % 2, 1, 1)
+        )
+        for number, ratio in enumerate(ratios)
+    ]
+    space = SubstitutionSpace(files, {"Fe": ["Co", "Ni"]})
+    assert space.n_candidates == 2 * 15 and {entry.formula for entry in entries(space)} == {"CoO", "NiO"}
+    assert len(calls) < 50  # of 120 pairs of the same formula

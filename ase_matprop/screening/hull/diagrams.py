@@ -12,7 +12,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import ArrayLike
 
-from ase_matprop.compositions import as_amounts
+from ase_matprop.compositions import composition_entries
 from ase_matprop.errors import MatPropError
 from ase_matprop.screening.arguments import element_number
 from ase_matprop.screening.hull.references import References, reduced_formula
@@ -49,7 +49,10 @@ class HullPair:
     def build(
         cls, references: References, formulas: Iterable[Any], energies: ArrayLike, system: str | Iterable[str | int]
     ) -> HullPair:
-        """Return both phase diagrams; candidates with other elements than those of the system are left out.
+        """Return both phase diagrams.
+
+        Left out are candidates with other elements than those of the system, and those without a usable formula or a
+        finite energy.
 
         Args:
             references: reference compounds.
@@ -67,17 +70,19 @@ class HullPair:
         if not 2 <= len(elements) <= MOST_ELEMENTS:
             raise MatPropError(f"a phase diagram has two to {MOST_ELEMENTS} elements; got {name}")
         references.check_covers(elements)
-        amounts = [as_amounts(formula) for formula in formulas]
+        entries = list(composition_entries(formulas))
         values = np.asarray(energies, dtype=np.float64)
-        if values.shape != (len(amounts),):
-            raise MatPropError(f"each formula needs one energy; got {len(amounts)} formulas and {values.size} energies")
+        if values.shape != (len(entries),):
+            raise MatPropError(f"each formula needs one energy; got {len(entries)} formulas and {values.size} energies")
+        amounts = [entry.amounts or {} for entry in entries]
         inside = [
             row
             for row, composition in enumerate(amounts)
             if len(composition) > 1 and composition.keys() <= set(elements) and np.isfinite(values[row])
         ]
         if not inside:
-            raise MatPropError(f"no candidate with an energy belongs to the chemical system {name}")
+            reason = next((f"; {entry.name}: {entry.error}" for entry in entries if entry.error is not None), "")
+            raise MatPropError(f"no candidate with an energy belongs to the chemical system {name}{reason}")
         block = FormulaBlock.of([amounts[row] for row in inside])
         ids = [f"candidate {row}" for row in inside]
         candidates = References(block.numbers, block.amounts, values[inside], ids, "predictions")

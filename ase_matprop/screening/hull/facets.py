@@ -91,6 +91,7 @@ class ReferenceHull:
             Energies of the most stable mixtures of references in eV/atom, shape (n,).
 
         Raises:
+            CompositionError: if the elements of a formula are not in ascending order, or it has none.
             ReferenceEnergyError: if an element has no end member.
         """
         result = np.empty(len(block))
@@ -174,6 +175,13 @@ class ReferenceHull:
             raise CompositionError(f"formula {np.flatnonzero(numbers[:, 0] == 0)[0]} of the block has no element")
         self.check_covers(set(np.flatnonzero(np.bincount(numbers.ravel())).tolist()) - {0})
         heads = np.flatnonzero(np.concatenate([[True], (numbers[1:] != numbers[:-1]).any(axis=1)]))
+        before, after = numbers[heads, :-1], numbers[heads, 1:]
+        disordered = ((after != 0) & ((before == 0) | (after <= before))).any(axis=1)
+        if disordered.any():
+            raise CompositionError(
+                f"formula {heads[disordered.argmax()]} of the block does not have its elements in ascending order of "
+                "atomic number, each once; FormulaBlock.of makes blocks that do"
+            )
         ends = np.append(heads[1:], len(block)).tolist()
         runs: dict[System, list[NDArray[np.int64]]] = {}
         for head, end, system in zip(heads.tolist(), ends, numbers[heads].tolist(), strict=True):

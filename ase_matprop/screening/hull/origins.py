@@ -19,8 +19,8 @@ _DATABASES: dict[str, tuple[str, str]] = {
 #: functional -> how it is recognised; the first that is found counts
 _FUNCTIONALS: dict[str, str] = {
     "r2SCAN": r"r2scan|r²scan",
-    "SCAN": r"scan",
-    "HSE06": r"hse",
+    "SCAN": r"(?<![^\W_])scan(?![^\W_])",  # and not scandium
+    "HSE06": r"(?<![^\W_])hse(?:0?[36])?(?![^\W_])",
     "OptB88vdW": r"optb88",
     "PBEsol": r"pbesol|\bps\b",
     "PBE(+U)": r"\bpbe|\bgga",

@@ -40,13 +40,17 @@ _FUNCTIONAL = re.compile(r"(?im)^#\s*functional\s*[:=]\s*(.+?)\s*$")
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows as they were read: formulas, formation energies in eV/atom (NaN where there is none), names."""
+    """Rows as they were read: formulas, formation energies in eV/atom (NaN where there is none), names.
+
+    ``frame`` is the table that they come from, with the energies as numbers.
+    """
 
     formulas: list[str]
     energies: NDArray[np.float64]
     ids: list[str] | None
     source: str
     functional: str | None = None
+    frame: pd.DataFrame | None = None
 
 
 def read_table(path: Path, formula_column: str | None, energy_column: str | None, id_column: str | None) -> Rows:
@@ -82,7 +86,8 @@ def read_table(path: Path, formula_column: str | None, energy_column: str | None
     else:
         ids = frame[_column(frame, id_column, ID_COLUMNS, "id", path)].astype(str).tolist()
     values = pd.to_numeric(frame[energies], errors="coerce").to_numpy(dtype=np.float64)
-    return Rows([str(formula) for formula in frame[formulas]], values, ids, str(path), functional)
+    texts = [str(formula) for formula in frame[formulas]]
+    return Rows(texts, values, ids, str(path), functional, frame.assign(**{energies: values}))
 
 
 def read_entries(path: Path) -> Rows:

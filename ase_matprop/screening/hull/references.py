@@ -103,7 +103,7 @@ class References:
             more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
             raise ReferenceEnergyError(
                 f"{source}: {len(bad)} of {len(rows)} rows cannot be used: {shown}{more}; correct or remove them, or "
-                "skip bad rows (skip_bad=True)"
+                "skip them (skip_bad, skip_bad_rows, --skip-bad-rows)"
             )
         good = [number for number, reason in enumerate(reasons) if not reason]
         block = FormulaBlock.of([rows[number].amounts or {} for number in good])
@@ -218,8 +218,15 @@ class References:
             are = "is no entry of the element" if len(missing) == 1 else "are no entries of the elements"
             raise ReferenceEnergyError(
                 f"there {are} {names} in {self.source}, so compounds of it have no hull; add a row with its formation "
-                "energy, usually 0, or put all missing elements at zero (References.with_elements_at_zero)"
+                "energy, usually 0, or put all missing elements at zero (elements_at_zero, --elements-at-zero)"
             )
+
+    def without_compounds(self, elements: Iterable[str | int]) -> list[str]:
+        """Return the symbols of those of some elements of which there is no compound with others of them."""
+        wanted = frozenset(map(element_number, elements))
+        within = np.isin(self.numbers, [0, *wanted]).all(axis=1)
+        compounds = self.numbers[within & ((self.numbers > 0).sum(axis=1) > 1)]
+        return [chemical_symbols[number] for number in sorted(wanted - set(compounds.ravel().tolist()))]
 
     def with_elements_at_zero(self, elements: Iterable[str | int] | None = None) -> References:
         """Return the references with an entry of 0 eV/atom for each element that has none.

@@ -25,13 +25,15 @@ class FormulaBlock:
         numbers: atomic numbers of the elements of each formula, in ascending order, shape (n, k); where a formula has
             fewer than k elements the last ones are 0.
         amounts: number of atoms of each in the formula unit, shape (n, k), 0 where the number is.
+        rows: number of each formula in its shard, shape (n,), where some were passed over; None where they are counted.
     """
 
     numbers: NDArray[np.uint8]
     amounts: NDArray[Any]
+    rows: NDArray[np.int64] | None = None
 
     @classmethod
-    def of(cls, compositions: Sequence[Mapping[int, float]]) -> FormulaBlock:
+    def of(cls, compositions: Sequence[Mapping[int, float]], rows: Sequence[int] | None = None) -> FormulaBlock:
         """Return compositions (atomic number -> amount) as columns; amounts are float64."""
         width = max(map(len, compositions), default=1)
         numbers = np.zeros((len(compositions), width), dtype=np.uint8)
@@ -42,14 +44,15 @@ class FormulaBlock:
         pairs = [pair for composition in compositions for pair in sorted(composition.items())]
         if pairs:
             numbers[filled], amounts[filled] = zip(*pairs, strict=True)
-        return cls(numbers, amounts)
+        return cls(numbers, amounts, None if rows is None else np.array(rows, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def take(self, rows: NDArray[Any]) -> FormulaBlock:
         """Return some of the rows, chosen by their numbers or a mask."""
-        return FormulaBlock(self.numbers[rows], self.amounts[rows])
+        own = None if self.rows is None else self.rows[rows]
+        return FormulaBlock(self.numbers[rows], self.amounts[rows], own)
 
     def compositions(self) -> list[dict[int, float]]:
         """Return each formula as atomic number -> amount."""

@@ -11,7 +11,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,16 @@ def file_size(path: Path) -> int:
         return -1
 
 
-def file_hash(path: Path) -> str:
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Return size and time of the last change (ns), -1 and 0 for a file that cannot be opened."""
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _file_hash(path: Path) -> str:
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -36,15 +45,45 @@ def file_hash(path: Path) -> str:
         return ""
 
 
+class FileState:
+    """What a file is when this is made; it is read again only where its time is another.
+
+    Attributes:
+        path: the file.
+        size: in bytes, -1 for a file that is not there.
+        sha256: of its content, empty for a file that cannot be read.
+    """
+
+    __slots__ = ("_time", "path", "sha256", "size")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size, self._time = _size_and_time(path)  # before the content: a change in between is then noticed
+        self.sha256 = _file_hash(path)
+
+    def is_same(self) -> bool:
+        """Return whether the file still has this content."""
+        size, time = _size_and_time(self.path)
+        if size != self.size or time == self._time:
+            return size == self.size
+        if _file_hash(self.path) != self.sha256:
+            return False
+        self._time = time
+        return True
+
+
 @dataclass(frozen=True)
 class StructureFile:
     """A file with ``count`` structures, named as the user gave it; another working directory does not matter."""
 
-    path: Path
+    state: FileState
     shown: str
-    size: int
     count: int
     is_database: bool
+
+    @property
+    def path(self) -> Path:
+        return self.state.path
 
     def read(self) -> Iterator[StructureEntry]:
         """Yield all entries of a file that is no database."""
@@ -57,7 +96,7 @@ class StructureFile:
         Raises:
             StructureError: if the file was changed.
         """
-        if file_size(self.path) != self.size:
+        if not self.state.is_same():
             raise StructureError(f"{self.shown} is gone or was changed since the start; put the file back")
         count = start
         for entry in self._rows(start, stop) if self.is_database else itertools.islice(self.read(), start, stop):
@@ -126,6 +165,27 @@ def find_files(item: str | os.PathLike[str]) -> Iterator[tuple[Path, bool]]:
                     yield match, False
             elif "**" not in str(path):
                 yield from _folder_files(match, frozenset())
+
+
+def given_place(item: str | os.PathLike[str]) -> tuple[Path, str]:
+    """Return the folder in which a path or pattern begins, and what follows it; ``.`` for a folder itself.
+
+    What is named from there on has the same name wherever the folder is moved.
+    """
+    path = base = Path(item)
+    with suppress(RuntimeError, OSError):  # ~name of a user who does not exist, text that is too long for a path
+        path = base = path.expanduser()
+        if path.is_dir():
+            return path, "."
+        base = path.parent
+        while not os.path.lexists(path) and glob.has_magic(str(base)):
+            base = base.parent
+    return base, path_name(path.relative_to(base))
+
+
+def name_from(base: Path, name: str) -> str:
+    """Return the name of a structure in a file below a folder without that of the folder; other names as they are."""
+    return name.removeprefix(path_name(base).rstrip(os.sep) + os.sep)
 
 
 def _folder_files(folder: Path, above: frozenset[Path]) -> Iterator[tuple[Path, bool]]:

@@ -18,7 +18,14 @@ from ase_matprop.compositions import Amounts, as_amounts, parse_formula
 from ase_matprop.errors import CompositionError, MatPropError, StructureError
 from ase_matprop.screening.arguments import positive
 from ase_matprop.screening.spaces.base import FORMULAS_AT_ONCE, FormulaBlock, Space
-from ase_matprop.screening.spaces.listed_files import StructureFile, file_hash, file_size, find_files, read_index
+from ase_matprop.screening.spaces.listed_files import (
+    FileState,
+    StructureFile,
+    find_files,
+    given_place,
+    name_from,
+    read_index,
+)
 from ase_matprop.screening.spaces.listed_tables import Table
 from ase_matprop.structures import StructureEntry, iter_structures
 from ase_matprop.structures.files import NoStructureError, read_file
@@ -63,7 +70,8 @@ class FormulaList(Space):
         if isinstance(path_or_formulas, (str, os.PathLike)):
             self._table = Table(path_or_formulas, column)
             self._name = self._table.shown
-            self._hash, self._size = file_hash(self._table.path), file_size(self._table.path)
+            self._state = FileState(self._table.path)
+            self._hash = self._state.sha256
         else:
             self._cells = _listed(path_or_formulas)
             self._name = "formulas"
@@ -109,14 +117,22 @@ class FormulaList(Space):
 
     def blocks(self, shard: int) -> Iterator[FormulaBlock]:
         compositions: list[Amounts] = []
-        for _, result in self._rows(shard):
+        rows: list[int] = []
+        first = shard * self._per_shard
+        for row, result in self._rows(shard):
             if isinstance(result, dict):
                 compositions.append(result)
+                rows.append(row - first)
             if len(compositions) == FORMULAS_AT_ONCE:
-                yield FormulaBlock.of(compositions)
-                compositions = []
+                yield FormulaBlock.of(compositions, rows)
+                compositions, rows = [], []
         if compositions:
-            yield FormulaBlock.of(compositions)
+            yield FormulaBlock.of(compositions, rows)
+
+    def row_names(self, shard: int, rows: Iterable[int]) -> list[str]:
+        """Return the names of rows (``table.csv#12``) by their numbers in a shard."""
+        file = Path(self._name).name  # the same wherever the folder is
+        return [f"{file}#{shard * self._per_shard + row}" for row in rows]
 
     def failures(self, shard: int) -> list[tuple[str, str]]:
         """Return name (``table.csv#12``, rows counted from 0) and reason of each row of a shard without a formula."""
@@ -131,7 +147,7 @@ class FormulaList(Space):
         if self._table is None:
             cells: Iterable[_Cell] = self._cells[first : first + size]
         else:
-            if file_size(self._table.path) != self._size:
+            if not self._state.is_same():
                 raise MatPropError(f"{self._name} is gone or was changed since the start; put the file back")
             cells = (cell for _, cell in itertools.islice(self._table.cells(self._bookmarks[shard]), size))
         for row, cell in enumerate(cells, start=first):
@@ -179,8 +195,10 @@ class StructureList(Space):
             if len(self._files) == before:
                 nothing = next(iter_structures([item]))
                 raise StructureError(f"{nothing.name}: {nothing.error}")
-            contents = [[file.shown, file.size, file_hash(file.path)] for file in self._files[before:]]
-            self._inputs.append([path_name(item), hashlib.sha256(json.dumps(contents).encode()).hexdigest()])
+            base, given_name = given_place(item)  # no absolute path: a folder that is moved is the same space
+            new = self._files[before:]
+            contents = [[name_from(base, file.shown), file.state.size, file.state.sha256] for file in new]
+            self._inputs.append([given_name, hashlib.sha256(json.dumps(contents).encode()).hexdigest()])
         if not elements:
             raise StructureError(f"none of the structures can be used; the first: {self._reason}")
         self._ends = np.cumsum([file.count for file in self._files], dtype=np.int64).tolist()
@@ -190,12 +208,12 @@ class StructureList(Space):
 
     def _scan(self, path: Path, *, named: bool) -> set[int]:
         """Take a file in, unless it has no structures and the user did not name it, and return its elements."""
-        absolute, shown = path.absolute(), path_name(path)
-        rows = read_index(absolute)
+        state, shown = FileState(path.absolute()), path_name(path)
+        rows = read_index(state.path)
         if rows is not None:
-            self._files.append(StructureFile(absolute, shown, file_size(absolute), rows[0], is_database=True))
+            self._files.append(StructureFile(state, shown, rows[0], is_database=True))
             return rows[1]
-        file = StructureFile(absolute, shown, file_size(absolute), 0, is_database=False)
+        file = StructureFile(state, shown, 0, is_database=False)
         elements: set[int] = set()
         count = 0
         for entry in file.read():

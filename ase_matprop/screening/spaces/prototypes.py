@@ -157,19 +157,48 @@ class PrototypeSpace(Space):
         return min(self._per_shard, self.n_candidates - shard * self._per_shard)
 
     def entries(self, shard: int) -> Iterator[StructureEntry]:
+        for part, start, stop in self._pieces(shard):
+            yield from self._made(part, self._numbers(part, start, stop))
+
+    def pick(self, shard: int, rows: Iterable[int]) -> dict[int, StructureEntry]:
+        """Return some of the structures of a shard by their place among its :meth:`entries`; no others are made.
+
+        Args:
+            shard: number of the shard.
+            rows: places of structures; one that the shard does not have is not in the result.
+        """
+        wanted, first = np.unique(np.array(list(rows), dtype=np.int64)), 0
+        found: dict[int, StructureEntry] = {}
+        for part, start, stop in self._pieces(shard):
+            if self._rules is None and not ((wanted >= first) & (wanted < first + stop - start)).any():
+                first += stop - start
+                continue
+            numbers = self._numbers(part, start, stop)
+            here = wanted[(wanted >= first) & (wanted < first + len(numbers))]
+            if len(here):
+                found.update(zip(here.tolist(), self._made(part, numbers[here - first]), strict=True))
+            first += len(numbers)
+        return found
+
+    def _pieces(self, shard: int) -> Iterator[tuple[_Decorated, int, int]]:
+        """Yield the prototypes of a shard, with first and last decoration of those that are made at once."""
         first = shard * self._per_shard
         last = first + self.shard_size(shard)
         index = bisect.bisect_right(self._starts, first) - 1
         while first < last:
-            part, start = self._parts[index], self._starts[index]
+            start = self._starts[index]
             stop = min(last, first + _AT_ONCE, self._starts[index + 1])
-            numbers = part.decorations.numbers(first - start, stop - start)
-            if self._rules is not None:
-                numbers = numbers[self._rules.mask(part.block(numbers))]
-            volumes = self._volumes(part.template.geometry, numbers)
-            yield from part.template.entries(part.names(numbers), numbers, volumes)
+            yield self._parts[index], first - start, stop - start
             first = stop
             index += first == self._starts[index + 1]
+
+    def _numbers(self, part: _Decorated, start: int, stop: int) -> NDArray[np.int64]:
+        """Return decorations as atomic numbers, without those that the charge rules take out."""
+        numbers = part.decorations.numbers(start, stop)
+        return numbers if self._rules is None else numbers[self._rules.mask(part.block(numbers))]
+
+    def _made(self, part: _Decorated, numbers: NDArray[np.int64]) -> Iterator[StructureEntry]:
+        return part.template.entries(part.names(numbers), numbers, self._volumes(part.template.geometry, numbers))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +29,10 @@ from ase_matprop.errors import MatPropError, StructureError
 from ase_matprop.screening.arguments import element_numbers, positive
 from ase_matprop.screening.spaces.base import Space
 from ase_matprop.screening.spaces.decorations import MOST_SPECIES, Template, find_equivalences
+from ase_matprop.screening.spaces.listed_files import given_place, name_from
 from ase_matprop.screening.spaces.volumes import VolumeModel, positive_number
 from ase_matprop.structures import StructureEntry, iter_structures
+from ase_matprop.structures.objects import is_single
 
 __all__ = ["SubstitutionSpace"]
 
@@ -96,12 +100,16 @@ class SubstitutionSpace(Space):
             self._volumes.check({number for choices in self._rules.values() for number in choices})
         self._sources: list[_Source] = []
         self.failures: dict[str, str] = {}
-        for entry in iter_structures(files):
+        given, bases = _with_bases(files)
+        for entry in iter_structures(given):
             try:
-                self._sources.append(self._source(entry, keep_original, partial))
+                source = self._source(entry, keep_original, partial)
             except StructureError as error:
-                self._sources.append(_Source(entry.name, str(error)))
+                source = _Source(entry.name, str(error))
                 self.failures[entry.name] = str(error)
+            base = next((base for base in Path(entry.name).parents if base in bases), None)
+            source.place = "" if base is None else name_from(base, entry.name)
+            self._sources.append(source)
         if len(self.failures) == len(self._sources):
             first = next(iter(self.failures.items()), ("", "no structure was given"))
             raise MatPropError(f"none of the structures can be substituted; {': '.join(filter(None, first))}")
@@ -195,6 +203,7 @@ class _Source:
         original: atomic number of each species, shape (m,).
         ruled: indices of the species that have a rule, in the order of the rules.
         numbers: atomic numbers of the candidates, shape (n, m).
+        place: the name from the folder on that was given; empty if that is all of it.
     """
 
     name: str
@@ -203,17 +212,20 @@ class _Source:
     original: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     ruled: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     numbers: NDArray[np.int64] = field(default_factory=_no_numbers)
+    place: str = ""
 
     @property
     def count(self) -> int:
         return 1 if self.template is None else len(self.numbers)
 
     def describe(self) -> dict[str, Any]:
+        """Return what the candidates are, without the folder, which may be moved."""
+        name = self.place or self.name
         if self.template is None:
-            return {"name": self.name, "error": self.error}
+            return {"name": name, "usable": False}
         candidates = hashlib.sha256(np.ascontiguousarray(self.numbers).tobytes()).hexdigest()[:16]
         return {
-            "name": self.name,
+            "name": name,
             "shape": self.template.fingerprint(),
             "elements": self.original.tolist(),
             "candidates": candidates,
@@ -253,6 +265,14 @@ def _checked(rules: object) -> dict[int, tuple[int, ...]]:
     return checked
 
 
+def _with_bases(files: object) -> tuple[object, set[Path]]:
+    """Return files to read, and the folders of the paths and patterns among them."""
+    if not is_single(files) and isinstance(files, Iterable) and not hasattr(files, "columns"):
+        files = list(files)
+    items = files if isinstance(files, list) else [files]
+    return files, {given_place(item)[0] for item in items if isinstance(item, (str, os.PathLike)) and item != ""}
+
+
 def _symbols(numbers: Iterable[int]) -> str:
     return ", ".join(chemical_symbols[number] for number in numbers)
 
@@ -261,6 +281,13 @@ def _drop_repeats(sources: list[_Source]) -> None:
     """Take those candidates out that are the crystal of one before."""
     first_of: dict[tuple[tuple[int, int], ...], list[tuple[int, tuple[int, ...]]]] = {}
     matches: dict[tuple[Any, ...], bool] = {}
+    shapes: dict[tuple[int, tuple[int, ...]], _Shape] = {}
+
+    def shape_of(source: int, row: tuple[int, ...]) -> _Shape:
+        if (source, row) not in shapes:
+            shapes[source, row] = _Shape(sources[source], row)
+        return shapes[source, row]
+
     for index, source in enumerate(sources):
         if source.template is None:
             continue
@@ -280,7 +307,7 @@ def _drop_repeats(sources: list[_Source]) -> None:
                     # what is the same structure depends on which species are alike, whatever elements they have
                     alike = tuple(tuple(a == b for b in other_row) for a in row)
                     if (index, other, alike) not in matches:
-                        matches[index, other, alike] = _match(template, row, sources[other], other_row)
+                        matches[index, other, alike] = _match(shape_of(index, row), shape_of(other, other_row))
                     repeated = matches[index, other, alike]
             keep.append(not repeated)
             if not repeated:
@@ -289,13 +316,36 @@ def _drop_repeats(sources: list[_Source]) -> None:
         source.numbers = source.numbers[np.array(keep, dtype=bool)]
 
 
-def _match(template: Template, row: tuple[int, ...], other: _Source, other_row: tuple[int, ...]) -> bool:
+def _match(first: _Shape, second: _Shape) -> bool:
     from pymatgen.analysis.structure_matcher import StructureMatcher
-    from pymatgen.core import Structure
 
-    assert other.template is not None
-    structures = [
-        Structure(shape.cell, np.array(numbers)[shape.species].tolist(), shape.positions, coords_are_cartesian=True)
-        for shape, numbers in ((template, row), (other.template, other_row))
-    ]
-    return bool(StructureMatcher(**_SAME, primitive_cell=True, scale=True).fit(*structures))
+    if not first.may_be(second):
+        return False
+    matcher = StructureMatcher(**_SAME, primitive_cell=True, scale=True)
+    return bool(matcher.fit(first.structure, second.structure, skip_structure_reduction=True))
+
+
+class _Shape:
+    """A candidate at the volume of its file, as StructureMatcher compares it: in its reduced primitive cell."""
+
+    def __init__(self, source: _Source, row: tuple[int, ...]) -> None:
+        from pymatgen.core import Structure
+
+        template = source.template
+        assert template is not None
+        numbers = np.array(row)[template.species].tolist()
+        structure = Structure(template.cell, numbers, template.positions, coords_are_cartesian=True)
+        self.structure = structure.get_reduced_structure("niggli").get_primitive_structure()
+        self._lengths = np.sort(self.structure.lattice.abc) / np.cbrt(self.structure.volume)
+
+    def may_be(self, other: _Shape) -> bool:
+        """Return whether StructureMatcher could find the two alike; False is certain and costs next to nothing.
+
+        It compares primitive cells of equally many atoms, and looks for a cell of the one lattice with about the
+        lengths of the other's reduced cell, which are the least that a cell of that lattice can have.
+        """
+        if len(self.structure) != len(other.structure):
+            return False
+        largest = 1.0 + _SAME["ltol"] + 1e-6
+        ratios = self._lengths / other._lengths
+        return bool((ratios <= largest).all() or (ratios >= 1.0 / largest).all())

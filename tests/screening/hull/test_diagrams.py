@@ -71,7 +71,7 @@ def test_li_fe_o(tmp_path: Path, data_dir: Path) -> None:
     references = read_references(data_dir / "hull" / "li_fe_o_mp.csv")
     pair = HullPair.build(references, references.formulas(), references.energies, "Li-Fe-O")
     known, found = pair.stable()
-    assert known == found and {"Fe2O3", "Li2O", "FeLiO2"} <= known
+    assert known == found and {"Fe2O3", "Li2O", "LiFeO2"} <= known
     assert pair.summary() == f"{len(known)} of {len(known)} stable compounds predicted, 0 others"
     write_phase_diagram(tmp_path / "hull.png", references, references.formulas(), references.energies, "Li-Fe-O")
 
@@ -101,6 +101,13 @@ def test_no_label_covers_another_or_a_point(monkeypatch: pytest.MonkeyPatch, tmp
             assert not any(box.overlaps(other) for other in found[:number])
             assert not any(box.x0 < x < box.x1 and box.y0 < y < box.y1 for x, y in points)
             assert inside.x0 <= box.x0 and box.x1 <= inside.x1
+
+
+def test_rows_that_cannot_be_used_are_left_out() -> None:
+    pair = HullPair.build(REFERENCES, [*FORMULAS, "nonsense", None], [*ENERGIES, -1.0, -1.0], "Fe-O")
+    assert pair.stable() == HullPair.build(REFERENCES, FORMULAS, ENERGIES, "Fe-O").stable()
+    with pytest.raises(MatPropError, match="no candidate with an energy belongs to the chemical system Fe-O; .*Fe2Xy"):
+        HullPair.build(REFERENCES, ["Fe2Xy", "FeO"], [-1.0, np.nan], "Fe-O")
 
 
 def test_errors(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_table(method: str) -> None:
     assert list(table.columns) == [
         "formula", "formation_energy_per_atom", "e_above_hull", "decomposition", "stable", "below_hull", "error"
     ]  # fmt: skip
-    assert table["formula"].tolist() == ["Fe4O6", "FeLiO2", "no formula", "FeLi3", "FeO", "NaCl", "O2", "LiO"]
+    assert table["formula"].tolist() == ["Fe4O6", "LiFeO2", "no formula", "Li3Fe", "FeO", "NaCl", "O2", "LiO"]
     expected = [0.0, -2.1 + (0.625 * 1.7 + 0.375 * 2.0), np.nan, 0.1, np.nan, np.nan, 0.2, -1.0 + 0.75 * 2.0]
     np.testing.assert_allclose(table["e_above_hull"], expected, atol=1e-9)
     assert table["stable"].tolist() == [True, True, False, False, False, False, False, False]
