@@ -196,7 +196,9 @@ def top(
         str | None, typer.Option(help="Column to order by; the distance to the hull by default.", show_default=False)
     ] = None,
     highest: Annotated[bool, typer.Option("--highest", help="The highest value first.")] = False,
-    max_elements: Annotated[int | None, typer.Option(help="Greatest number of elements.", show_default=False)] = None,
+    max_elements: Annotated[
+        int | None, typer.Option(help="Greatest number of elements.", min=1, show_default=False)
+    ] = None,
     without: Annotated[
         list[str] | None,
         typer.Option(help="Element that must not be there; may be repeated.", show_default=False),
@@ -223,6 +225,10 @@ def top(
         table = found.top(
             n, system=system, by=by, highest_first=highest or None, max_elements=max_elements, without=without or ()
         )
+        if table.empty:
+            typer.echo(
+                f"no candidate that was kept fits, or has a value of {by or 'what they are ordered by'}", err=True
+            )
         summary = found.summary()
         for kind, text in (("note", summary.note), ("caution", summary.caution)):
             if text is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import threading
 import time
@@ -46,6 +47,15 @@ class Workers:
     def __post_init__(self) -> None:
         if sum(choice is not None for choice in (self.local, self.scheduler, self.slurm)) != 1:
             raise MatPropError("give a number of local workers, the address of a scheduler or a number of SLURM jobs")
+        if self.scheduler is not None and not re.fullmatch(r"[a-z]+://.+:\d+", self.scheduler):
+            raise MatPropError(
+                f"{self.scheduler!r} is no address of a scheduler; give the one that `dask scheduler` shows when it "
+                "starts, such as tcp://10.0.0.1:8786"
+            )
+        if self.local == 0:
+            raise MatPropError(
+                "0 local workers score nothing; give workers=None to take no other process than this one"
+            )
         for name in ("local", "slurm", "threads"):
             number = getattr(self, name)
             if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):

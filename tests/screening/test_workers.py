@@ -320,3 +320,14 @@ def test_jobs_of_slurm_that_are_not_described() -> None:
         slurm_cluster(Workers(slurm=2))
     with pytest.raises(MatPropError, match="the SLURM jobs cannot be described: .*colour"):
         slurm_cluster(Workers(slurm=2, slurm_options={**SLURM, "colour": "blue"}))
+
+
+@pytest.mark.parametrize("address", ["foo", "10.0.0.1:8786", "tcp://10.0.0.1"])
+def test_what_is_no_address_is_refused_at_once(address: str) -> None:
+    with pytest.raises(MatPropError, match="is no address of a scheduler; give the one"):
+        Workers(scheduler=address)
+
+
+def test_no_local_workers() -> None:
+    with pytest.raises(MatPropError, match="give workers=None"):
+        Workers.of(0)
