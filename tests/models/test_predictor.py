@@ -80,7 +80,7 @@ def test_one_row_per_formula(small: Predictor) -> None:
     assert np.isfinite(result.values).tolist() == [error is None for error in result.errors]
     assert [error is None for error in result.errors] == [True] * len(good) + [False] * len(bad)
     assert result.values[:5] == pytest.approx([result.values[0]] * 5, abs=1e-6)
-    assert result.formulas[:6] == ["NaCl"] * 5 + ["Fe0.5Mg0.5O"]
+    assert result.formulas[:6] == ["NaCl"] * 5 + ["Mg0.5Fe0.5O"]
     assert result.n_atoms[:6].tolist() == [0, 0, 0, 2, 2, 2]
     assert "the model small never saw Cu in training" in result.errors[-2]
     assert all("\n" not in error for error in result.errors if error)

@@ -84,11 +84,21 @@ def table_of(results: Results) -> pd.DataFrame:
     return results.to_frame().reset_index(drop=True)
 
 
+def assert_same_rows(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    """Assert that two tables are the same, but for what the number of threads and the batches do to float32."""
+    tables = [table.drop(columns="distance") for table in (one, other)]
+    pd.testing.assert_frame_equal(*tables, check_exact=False, atol=1e-5, rtol=0.0)
+    # a square root, of differences that are nearly nothing next to a training row
+    np.testing.assert_allclose(one["distance"], other["distance"], rtol=1e-3, atol=0.02)
+
+
 def assert_same_results(one: Path, other: Path) -> None:
     """Assert that two folders have the same kept rows and counts, and no unfinished files."""
     first, second = Results(one), Results(other)
-    pd.testing.assert_frame_equal(table_of(first), table_of(second), check_exact=True)
+    assert_same_rows(table_of(first), table_of(second))
     counts = [results.summary().to_dict() for results in (first, second)]
+    changes = [each.pop("largest_change") for each in counts]
+    assert changes[0] == pytest.approx(changes[1], abs=1e-2)
     for each in counts:
         assert each.pop("seconds") > 0
         assert each["finished"]

@@ -16,7 +16,7 @@ from ase_matprop.screening.engine import Engine
 from ase_matprop.screening.settings import ScreeningSettings
 from ase_matprop.screening.shards import EDGES, ShardResult, score_shard
 
-from .small_runs import LI_FE_O, brute_force, hull_distances, settings_of
+from .small_runs import LI_FE_O, assert_same_rows, brute_force, hull_distances, settings_of
 
 PROTOTYPES = {
     "kind": "prototypes", "prototypes": ["B2", "rocksalt", "perovskite"], "elements": ["Na", "Mg", "Cl", "O", "Fe"],
@@ -75,7 +75,7 @@ def test_kept_rows_are_those_of_brute_force(keep: dict[str, float], precision: s
 
 def test_both_precisions_keep_the_same_rows_with_the_same_numbers(tmp_path: Path) -> None:
     tables = [score(settings_of(tmp_path, precision=precision))[0] for precision in ("float32", "bfloat16")]
-    pd.testing.assert_frame_equal(*tables, check_exact=False, atol=1e-5, rtol=0.0)
+    assert_same_rows(*tables)
 
 
 @pytest.mark.parametrize("with_hull", [True, False])
@@ -114,7 +114,7 @@ def test_how_a_space_is_cut_into_shards_does_not_matter(tmp_path: Path) -> None:
     tables = [score(settings_of(tmp_path, {**LI_FE_O, "shard_size": size}))[0] for size in (10, 100, 10_000)]
     for table in tables[1:]:
         columns = [name for name in table if name not in ("shard", "row")]
-        pd.testing.assert_frame_equal(table[columns], tables[0][columns], check_exact=False, atol=1e-5, rtol=0.0)
+        assert_same_rows(table[columns], tables[0][columns])
 
 
 def test_charge_balance_filters(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_many_kept_rows_go_piece_by_piece(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(expected) == counts[0]["n_scored"]
     monkeypatch.setattr("ase_matprop.screening.shards._KEPT_AT_ONCE", 7)
     found, again, _ = score(settings)
-    pd.testing.assert_frame_equal(found, expected, check_exact=False, atol=1e-3, rtol=0.0)
+    assert_same_rows(found, expected)
     assert again[0]["n_kept"] == counts[0]["n_kept"]
 
 
@@ -154,7 +154,7 @@ def test_structures_in_several_batches(structure_model: Path, tmp_path: Path, mo
     expected, _, _ = score(settings)
     monkeypatch.setattr("ase_matprop.screening.shards._STRUCTURES_AT_ONCE", 7)
     found, _, _ = score(settings)
-    pd.testing.assert_frame_equal(found, expected, check_exact=False, atol=1e-5, rtol=0.0)
+    assert_same_rows(found, expected)
 
 
 def test_rows_without_a_formula_fail_with_their_reason(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_shards_that_the_sieve_changes_too_much_are_scored_in_float32(
     assert found.counts["n_rescored"] == 1 and found.counts["largest_change"] == pytest.approx(0.9, abs=0.1)
     assert exact.counts["n_rescored"] == 0 and exact.counts["largest_change"] < 1e-3
     assert len(found.table)
-    pd.testing.assert_frame_equal(found.table.to_pandas(), exact.table.to_pandas(), check_exact=True)
+    assert_same_rows(found.table.to_pandas(), exact.table.to_pandas())
     for name in ("n_scored", "n_kept", "by_element", "hull_histogram"):
         assert found.counts[name] == exact.counts[name]
 

@@ -174,7 +174,7 @@ def test_a_scheduler_that_does_not_answer(
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{closed.getsockname()[1]}"
-        for wrong in (address, "tcp://no-such-host.invalid:8786", "nonsense://1", "tcp://127.0.0.1"):
+        for wrong in (address, "tcp://no-such-host.invalid:8786"):
             start = time.monotonic()
             with pytest.raises(MatPropError, match="cannot be reached .*; give the address that `dask sch") as caught:
                 screen(settings, tmp_path / "out", workers=Workers(scheduler=wrong))
@@ -295,7 +295,7 @@ WRONG = [{}, {"local": 2, "slurm": 3}, {"local": 2, "scheduler": "tcp://a:1"}, {
 
 @pytest.mark.parametrize("options", WRONG, ids=map(str, WRONG))
 def test_workers_that_make_no_sense(options: dict[str, Any]) -> None:
-    with pytest.raises(MatPropError, match="give a number of local workers|must be positive"):
+    with pytest.raises(MatPropError, match="give a number of local workers|must be positive|0 local workers"):
         Workers(**options)
 
 
@@ -322,7 +322,7 @@ def test_jobs_of_slurm_that_are_not_described() -> None:
         slurm_cluster(Workers(slurm=2, slurm_options={**SLURM, "colour": "blue"}))
 
 
-@pytest.mark.parametrize("address", ["foo", "10.0.0.1:8786", "tcp://10.0.0.1"])
+@pytest.mark.parametrize("address", ["foo", "10.0.0.1:8786", "tcp://10.0.0.1", "nonsense://1"])
 def test_what_is_no_address_is_refused_at_once(address: str) -> None:
     with pytest.raises(MatPropError, match="is no address of a scheduler; give the one"):
         Workers(scheduler=address)
