@@ -110,7 +110,7 @@ def test_public_name() -> None:
 
 def test_elements_never_seen_raise_whatever_on_error_says(tmp_path: Path) -> None:
     model = untrained_model(tmp_path / "m", descriptor="ward2017", elements=("Ni", "Al"))
-    with pytest.raises(UnknownElementError, match=r"NiU: the model m never saw U"):
+    with pytest.raises(UnknownElementError, match=r"UNi: the model m never saw U"):
         scoring_function(model)(bulk("UNi", "cesiumchloride", 3.0))
 
 
