@@ -16,12 +16,13 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from ase_matprop.compositions.formulas import Amounts, format_formula, is_formula, parse_formula
+from ase_matprop.compositions.formulas import Amounts, is_formula, parse_formula
 from ase_matprop.compositions.objects import amounts_of_mapping, amounts_of_object, unsupported
 from ase_matprop.compositions.tables import FORMULA_COLUMNS, TableError, find_tables, is_table, read_formulas
 from ase_matprop.errors import CompositionError, MatPropError
 from ase_matprop.structures import StructureEntry, iter_structures, one_entry_each
 from ase_matprop.structures.files import file_kind
+from ase_matprop.structures.formula_text import format_formula
 from ase_matprop.structures.objects import is_single, label
 
 __all__ = [

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 
 from ase.data import chemical_symbols
 
 from ase_matprop.errors import CompositionError
-from ase_matprop.structures.formula_order import PLACE
 
 Amounts = dict[int, float]
 
@@ -126,21 +124,3 @@ def sound_amounts(amounts: Amounts) -> Amounts:
     if not amounts:
         raise CompositionError("it has no element with a positive amount")
     return amounts
-
-
-def format_formula(amounts: Mapping[int, float]) -> str:
-    """Return amounts as a formula with metals first: ``{8: 3, 26: 2}`` gives ``"Fe2O3"``.
-
-    Whole amounts are written in full, others with six digits.
-    """
-    return "".join(
-        [
-            chemical_symbols[number] + _format_amount(amounts[number])
-            for number in sorted(amounts, key=PLACE.__getitem__)
-        ]
-    )
-
-
-def _format_amount(amount: float) -> str:
-    text = f"{amount:.6g}" if amount % 1 else f"{amount:.15g}"
-    return "" if text == "1" else text

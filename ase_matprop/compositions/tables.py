@@ -5,25 +5,22 @@ pandas does not read them: it takes the formula of sodium nitride, NaN, for a ga
 
 from __future__ import annotations
 
-import bz2
 import csv
 import glob
-import gzip
 import lzma
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ase_matprop.errors import CompositionError
+from ase_matprop.structures.files import COMPRESSIONS
 
 #: columns in which formulas are looked for, in any case
 FORMULA_COLUMNS = ("formula", "composition", "reduced_formula", "pretty_formula")
 
 _TABLE = re.compile(r"(?i)\.csv(\.gz|\.xz|\.bz2)?$")
-_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
 
 class TableError(CompositionError):
@@ -50,7 +47,7 @@ def read_formulas(path: Path) -> Iterator[str]:
         TableError: if the file has no such column or no rows, or where it cannot be read further.
     """
     try:
-        with _OPENERS.get(path.suffix.lower(), open)(path, "rt", encoding="utf-8-sig", newline="") as stream:
+        with COMPRESSIONS.get(path.suffix.lower(), open)(path, "rt", encoding="utf-8-sig", newline="") as stream:
             rows = filter(None, csv.reader(stream))  # without blank lines
             header = [name.strip() for name in next(rows, [])]
             column = _formula_column(header)

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.units import kcal, mol
 from numpy.typing import NDArray
 
-from ase_matprop.compositions.formulas import format_formula
+from ase_matprop.compositions import format_formula
 from ase_matprop.descriptors.neighbors import Graphs
 from ase_matprop.finetune.adapt import predict_rows
 from ase_matprop.finetune.division import Part

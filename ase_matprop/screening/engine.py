@@ -173,8 +173,9 @@ class Engine:
             )
         return found
 
+    @cached_property
     def identity(self) -> dict[str, Any]:
-        """Return everything on which results depend, in JSON's types."""
+        """Everything on which results depend, in JSON's types."""
         card = self.predictor.card
         return {
             "version": _VERSION,
@@ -190,9 +191,10 @@ class Engine:
             "margin_rule": MARGIN_RULE,
         }
 
+    @cached_property
     def fingerprint(self) -> str:
-        """Return the SHA-256 of :meth:`identity`."""
-        return sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+        """The SHA-256 of :attr:`identity`."""
+        return sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
 
     def is_known(self, block: FormulaBlock) -> NDArray[np.bool_]:
         """Return which formulas have no other elements than the model saw in training, shape (n,)."""

@@ -236,7 +236,7 @@ def _engine(job: Job) -> Engine:
     if key not in engines:
         run = _check_run(job)
         engine = Engine.build(job.settings, job.device)
-        if engine.fingerprint() != job.fingerprint:
+        if engine.fingerprint != job.fingerprint:
             raise MatPropError(
                 f"the worker on {host} finds another model, other references or other input files than the run began "
                 "with; give all machines the same"

@@ -53,7 +53,7 @@ class Results:
         except ImportError:
             raise missing_dependency("pyarrow", "reading the results of a screening", extra="screening") from None
         self.folder = Path(folder)
-        self.run = _read_run(self.folder)
+        self.run = read_run(self.folder)
         self.n_shards: int = self.run["n_shards"]
         self._parts = Parts(self.folder / SHARDS_FOLDER, self.n_shards, self.run.get("fingerprint"))
 
@@ -271,7 +271,12 @@ def _frame(table: Any) -> pd.DataFrame:
     return frame
 
 
-def _read_run(folder: Path) -> dict[str, Any]:
+def read_run(folder: Path) -> dict[str, Any]:
+    """Return what ``run.json`` says of the run in a folder.
+
+    Raises:
+        MatPropError: if the folder has no screening run, or the file cannot be read.
+    """
     path = folder / RUN_FILE
     try:
         run = json.loads(path.read_text(encoding="utf-8"))

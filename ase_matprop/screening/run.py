@@ -29,7 +29,7 @@ from ase_matprop.screening.jobs import (
     write_first,
     write_table,
 )
-from ase_matprop.screening.results import RUN_FILE, SHARDS_FOLDER, Results
+from ase_matprop.screening.results import RUN_FILE, SHARDS_FOLDER, Results, read_run
 from ase_matprop.screening.settings import HullSection, ScreeningSettings
 from ase_matprop.screening.workers import Workers, run_on_workers
 
@@ -115,7 +115,7 @@ def screen(
         folder.mkdir(parents=True, exist_ok=True)
         if settings.hull is not None and settings.hull.materials_project:
             settings, engine = _with_saved_references(folder, settings, engine, device)
-        fingerprint = engine.fingerprint()
+        fingerprint = engine.fingerprint
         run = _begin(folder, settings, engine, fingerprint)
         remove_unfinished(folder)
     missing = [shard for shard in wanted if not has_part(folder, shard, fingerprint)]
@@ -150,7 +150,7 @@ def prepare(settings: ScreeningSettings, folder: Path, device: str = "cpu") -> t
     begun = (folder / RUN_FILE).exists()
     if folder.is_dir() and not begun and not all(map(_is_own, folder.iterdir())):
         raise MatPropError(f"the folder {folder} has other files and no screening run; give a new or an empty folder")
-    before = Results(folder).run if begun else {}
+    before = read_run(folder) if begun else {}
     if settings.precision == "auto" and before.get("precision") in ("float32", "bfloat16"):
         settings = settings.model_copy(update={"precision": before["precision"]})  # whatever this machine is fast in
     if settings.hull is not None and settings.hull.materials_project and (folder / REFERENCES_FILE).exists():
@@ -210,7 +210,7 @@ def _begin(folder: Path, settings: ScreeningSettings, engine: Engine, fingerprin
     (folder / SHARDS_FOLDER).mkdir(exist_ok=True)
     if not (folder / RUN_FILE).exists():
         write_first(folder / RUN_FILE, json.dumps(_described(settings, engine, fingerprint), indent=2) + "\n")
-    run = Results(folder).run
+    run = read_run(folder)
     _check_same(folder, run, engine)
     return run
 
@@ -226,8 +226,8 @@ def _described(settings: ScreeningSettings, engine: Engine, fingerprint: str) ->
         "n_shards": engine.space.n_shards,
         "n_candidates": engine.space.n_candidates,
         "fingerprint": fingerprint,
-        "identity": engine.identity(),
-        "space": engine.space.describe(),
+        "identity": engine.identity,
+        "space": engine.identity["space"],
         "model": model,
         "property": card.property,
         "unit": get_property(card.property).unit,
@@ -245,9 +245,9 @@ def _described(settings: ScreeningSettings, engine: Engine, fingerprint: str) ->
 
 
 def _check_same(folder: Path, before: dict[str, Any], engine: Engine) -> None:
-    if before.get("fingerprint") == engine.fingerprint():
+    if before.get("fingerprint") == engine.fingerprint:
         return
-    now, then = engine.identity(), before.get("identity") or {}
+    now, then = engine.identity, before.get("identity") or {}
     words = {
         "space": "search space", "model": "model", "compare_with": "models for comparison", "references": "references",
         "keep": "cut", "precision": "precision", "version": "version of the results",

@@ -8,6 +8,8 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ase_matprop.errors import MatPropError
@@ -126,6 +128,25 @@ class KeepSection(Section):
         if None not in (self.minimum, self.maximum) and self.minimum > self.maximum:  # type: ignore[operator]
             raise ValueError("'minimum' is above 'maximum'")
         return self
+
+    def mask(
+        self, values: NDArray[np.float64], distances: NDArray[np.float64], margin: float = 0.0
+    ) -> NDArray[np.bool_]:
+        """Return which candidates are kept, shape (n,).
+
+        Args:
+            values: of the model's property, shape (n,).
+            distances: to the hull, shape (n,); they count only where a distance is asked for.
+            margin: how much worse a candidate may be.
+        """
+        chosen = np.isfinite(values)
+        if self.highest_distance is not None:
+            chosen &= distances <= self.highest_distance + margin
+        if self.maximum is not None:
+            chosen &= values <= self.maximum + margin
+        if self.minimum is not None:
+            chosen &= values >= self.minimum - margin
+        return chosen
 
     @property
     def highest_distance(self) -> float | None:

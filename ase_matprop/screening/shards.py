@@ -21,7 +21,7 @@ from ase_matprop.screening.engine import Engine
 from ase_matprop.screening.hull.references import reduced_formula
 from ase_matprop.screening.scoring import FormulaScorer
 from ase_matprop.screening.spaces.base import FormulaBlock
-from ase_matprop.screening.spaces.lists import FormulaList
+from ase_matprop.screening.summary import FAILURES_KEPT
 from ase_matprop.structures import StructureEntry
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ EDGES = np.concatenate([[-np.inf], np.linspace(-1.0, 0.5, 76), [np.inf]])
 
 _STRUCTURES_AT_ONCE = 256
 _KEPT_AT_ONCE = 8192  # formulas, which are Python objects for a while
-_FAILURES_KEPT = 20
 _REJECTED_COMPARED = 256  # formulas of a shard whose sieved values are compared with the true ones
 
 
@@ -63,7 +62,7 @@ class _Counts:
     def fail(self, name: str, reason: str) -> None:
         """Count a candidate without a value."""
         self.n_failed += 1
-        if len(self.failures) < _FAILURES_KEPT:
+        if len(self.failures) < FAILURES_KEPT:
             self.failures.append((name, reason))
 
     def compare(self, sieved: NDArray[np.float64], values: NDArray[np.float64]) -> None:
@@ -151,9 +150,8 @@ def _sieve_shard(engine: Engine, shard: int, schema: pa.Schema) -> tuple[list[pa
 def _score_formulas(engine: Engine, shard: int, sieve: _Sieve, counts: _Counts) -> Iterator[dict[str, Any]]:
     random = np.random.default_rng(shard)
     n_candidates = engine.space.shard_size(shard)
-    if isinstance(engine.space, FormulaList):
-        for name, reason in engine.space.failures(shard):
-            counts.fail(name, reason)
+    for name, reason in engine.space.failed_formulas(shard):
+        counts.fail(name, reason)
     first = 0
     for block in engine.space.blocks(shard):
         values = sieve.scorer.values(block)
@@ -173,9 +171,7 @@ def _score_formulas(engine: Engine, shard: int, sieve: _Sieve, counts: _Counts) 
             predictions = engine.predictor.predict_entries(_entries(candidates))
             counts.compare(values[near[piece]], predictions.values)
             numbers, kept_rows = np.arange(len(candidates)), rows[near[piece]]
-            names = None
-            if isinstance(engine.space, FormulaList):
-                names = engine.space.row_names(shard, kept_rows.tolist())
+            names = engine.space.row_names(shard, kept_rows.tolist())
             yield _kept(engine, candidates, predictions, numbers, hull[piece], kept_rows, counts, names)
 
 
@@ -230,20 +226,8 @@ def _sieve(
         limit = np.inf if keep.highest_distance is None else max(EDGES[-2], keep.highest_distance) + margin
         rows = np.flatnonzero(values - engine.upper_bound(block) <= limit)
         hull = engine.hull.energies(block.take(rows)) if len(rows) else np.empty(0)
-        distances = values[rows] - hull
-        counts.add_distances(distances, len(block) - len(rows))
-        if keep.highest_distance is not None:
-            rows, hull = _where(distances <= keep.highest_distance + margin, rows, hull)
-    if keep.maximum is not None:
-        rows, hull = _where(values[rows] <= keep.maximum + margin, rows, hull)
-    if keep.minimum is not None:
-        rows, hull = _where(values[rows] >= keep.minimum - margin, rows, hull)
-    return rows, hull
-
-
-def _where(
-    chosen: NDArray[np.bool_], rows: NDArray[np.int64], hull: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        counts.add_distances(values[rows] - hull, len(block) - len(rows))
+    chosen = keep.mask(values[rows], values[rows] - hull, margin)
     return rows[chosen], hull[chosen]
 
 
@@ -269,15 +253,9 @@ def _kept(
         counts: where the kept ones are counted.
         names: their names, n; None for those of the predictions.
     """
-    keep, values = engine.settings.keep, predictions.values[numbers]
+    values = predictions.values[numbers]
     distances = values - hull
-    chosen = np.isfinite(values)
-    if keep.highest_distance is not None:
-        chosen &= distances <= keep.highest_distance
-    if keep.maximum is not None:
-        chosen &= values <= keep.maximum
-    if keep.minimum is not None:
-        chosen &= values >= keep.minimum
+    chosen = engine.settings.keep.mask(values, distances)
     named = [predictions.names[number] for number in numbers] if names is None else names
     block, numbers = block.take(chosen), numbers[chosen]
     counts.add(block, kept=True)
@@ -302,7 +280,7 @@ def _kept(
 
 def _explain(engine: Engine, block: FormulaBlock, counts: _Counts) -> None:
     """Count formulas without a value, with the reasons of the first."""
-    few = block.take(np.arange(min(len(block), _FAILURES_KEPT)))
+    few = block.take(np.arange(min(len(block), FAILURES_KEPT)))
     predictions = engine.predictor.predict_entries(_entries(few))
     for name, reason in zip(predictions.names, predictions.errors, strict=True):
         counts.fail(name, reason or "the network gives no finite number for it in bfloat16; screen in float32")
@@ -338,7 +316,7 @@ def _schema(engine: Engine) -> pa.Schema:
         "shard": pa.int32(), "row": pa.int64(),
     }  # fmt: skip
     absent = {"disagreement"} if not engine.settings.compare_with else set()
-    absent |= set() if engine.space.needs_structure or isinstance(engine.space, FormulaList) else {"name"}
+    absent |= set() if engine.space.needs_structure or engine.space.is_list else {"name"}
     absent |= set() if engine.hull is not None else {"e_above_hull", "decomposition"}
     return pa.schema([(name, kind) for name, kind in kinds.items() if name not in absent])
 

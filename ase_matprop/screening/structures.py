@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +13,6 @@ from ase_matprop.models.registry import find_model
 from ase_matprop.screening.engine import build_space, model_path
 from ase_matprop.screening.results import Results
 from ase_matprop.screening.settings import ScreeningSettings
-from ase_matprop.screening.spaces.prototypes import PrototypeSpace
-from ase_matprop.structures import StructureEntry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,11 +44,8 @@ def candidate_structures(results: Results, table: pd.DataFrame) -> list[Atoms]:
     for shard, row in places:
         wanted.setdefault(shard, set()).add(row)
     for shard, rows in wanted.items():
-        if isinstance(space, PrototypeSpace):
-            entries: Iterable[tuple[int, StructureEntry]] = space.pick(shard, rows).items()
-        else:
-            entries = enumerate(islice(space.entries(shard), max(rows) + 1))
-        found.update(((shard, row), entry.atoms) for row, entry in entries if row in rows and entry.atoms is not None)
+        entries = space.pick(shard, rows).items()
+        found.update(((shard, row), entry.atoms) for row, entry in entries if entry.atoms is not None)
     return [found[place].copy() for place in places]
 
 

@@ -16,7 +16,7 @@ from ase_matprop.errors import MatPropError
 AGAIN = "delete it and start the run again, which then does only this shard"
 
 METADATA_KEY = b"ase_matprop"
-_FAILURES_KEPT = 20
+FAILURES_KEPT = 20
 _COUNTS = ("n_candidates", "n_filtered", "n_scored", "n_failed", "n_kept")
 
 
@@ -178,7 +178,8 @@ def sum_up(parts: Mapping[Path, Mapping[str, Any]], n_shards: int, missing: list
             _add_pairs(by_size, {int(size): pair for size, pair in counts["by_n_elements"].items()})
             _add_pairs(by_element, counts["by_element"])
             histogram = _add_histogram(histogram, counts.get("hull_histogram"))
-            failures += [(str(name), str(reason)) for name, reason in counts.get("failures", [])]
+            more = [(str(name), str(reason)) for name, reason in counts.get("failures", [])]
+            failures += more[: FAILURES_KEPT - len(failures)]
             seconds += float(counts.get("seconds") or 0.0)
             largest_change = max(largest_change, float(counts.get("largest_change") or 0.0))
             n_rescored += int(counts.get("n_rescored") or 0)
@@ -192,7 +193,7 @@ def sum_up(parts: Mapping[Path, Mapping[str, Any]], n_shards: int, missing: list
         by_n_elements=dict(sorted(by_size.items())),
         by_element=dict(sorted(by_element.items())),
         hull_histogram=histogram,
-        failures=failures[:_FAILURES_KEPT],
+        failures=failures,
         seconds=seconds,
         largest_change=largest_change,
         n_rescored=n_rescored,

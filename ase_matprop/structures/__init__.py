@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Literal, overload
 
 from ase import Atoms
-from ase.data import chemical_symbols
 
 from ase_matprop.errors import StructureError, unknown_name
 from ase_matprop.structures.checks import MINIMUM_DISTANCE, find_disorder, find_problem
 from ase_matprop.structures.files import SUPPORTED, NoStructureError, file_kind, is_companion, read_file
-from ase_matprop.structures.formula_order import PLACE
+from ase_matprop.structures.formula_text import format_formula
 from ase_matprop.structures.objects import convert, is_single, label, path_name, unsupported
 
 logger = logging.getLogger(__name__)
@@ -244,8 +243,7 @@ def _formula(atoms: Atoms) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _formula_of(counts: tuple[tuple[int, int], ...]) -> str:
-    ordered = sorted(counts, key=lambda pair: PLACE[pair[0]])
-    return "".join(f"{chemical_symbols[number]}{count if count > 1 else ''}" for number, count in ordered)
+    return format_formula(dict(counts))
 
 
 def _object_entry(obj: object, index: int) -> StructureEntry:

@@ -17,7 +17,7 @@ import sqlite3
 import tempfile
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
@@ -34,7 +34,7 @@ from ase.io.vasp import read_vasp
 from ase_matprop.errors import StructureError
 from ase_matprop.structures.cif import read_cif
 
-_COMPRESSIONS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+COMPRESSIONS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 #: file name extensions, and the reader for each: a name of this module, or "ase:" and a format of ase.io
 _EXTENSIONS = {
     ".poscar": "poscar",
@@ -134,7 +134,7 @@ def _read(path: Path) -> Iterator[object]:
             else:
                 yield from _iread(plain, kind.removeprefix("ase:"))
         return
-    opener: Any = _COMPRESSIONS.get(compression, open)
+    opener = COMPRESSIONS.get(compression, open)
     with opener(path, "rb") as stream:
         head = stream.peek(4096)[:4096]
         if not head.strip():
@@ -351,7 +351,7 @@ def _iread(path: Path, kind: str) -> Iterator[Atoms]:
 def _split_compression(path: Path) -> tuple[Path, str]:
     """Return the path without the ending for compression, and that ending in lower case."""
     ending = path.suffix.lower()
-    return (path.with_suffix(""), ending) if ending in _COMPRESSIONS else (path, "")
+    return (path.with_suffix(""), ending) if ending in COMPRESSIONS else (path, "")
 
 
 @contextmanager
@@ -363,7 +363,7 @@ def _on_disk(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="ase_matprop_") as folder:
         plain = Path(folder) / bare.name
-        opener: Any = _COMPRESSIONS[compression]
+        opener = COMPRESSIONS[compression]
         with opener(path, "rb") as source, plain.open("wb") as target:
             shutil.copyfileobj(source, target)
         if plain.stat().st_size == 0:

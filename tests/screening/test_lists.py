@@ -37,7 +37,7 @@ def rows_of(space: FormulaList) -> list[dict[int, float]]:
 
 
 def failures_of(space: FormulaList) -> list[tuple[str, str]]:
-    return [failure for shard in range(space.n_shards) for failure in space.failures(shard)]
+    return [failure for shard in range(space.n_shards) for failure in space.failed_formulas(shard)]
 
 
 def table(folder: Path, name: str, column: str = "formula", formulas: list[str] | None = None) -> Path:
@@ -62,7 +62,7 @@ def test_rows_keep_their_order_whatever_the_shards(tmp_path: Path, name: str, sh
     assert [Path(found).name for found, _ in failures] == [f"{name}#3", f"{name}#4", f"{name}#8"]
     assert "empty" in failures[0][1] and "Xx is no element" in failures[1][1]
     for shard in range(space.n_shards):
-        assert sum(map(len, space.blocks(shard))) + len(space.failures(shard)) == space.shard_size(shard)
+        assert sum(map(len, space.blocks(shard))) + len(space.failed_formulas(shard)) == space.shard_size(shard)
     assert rows_of(pickle.loads(pickle.dumps(space))) == rows_of(space)
 
 
@@ -94,7 +94,7 @@ def test_the_first_known_column_is_taken_or_the_named_one(tmp_path: Path) -> Non
     assert FormulaList(path, "composition").elements == {8, 12, 26}
     mine = FormulaList(path, "mine", shard_size=2)
     assert mine.elements == {19, 35, 29} and mine.n_candidates == 3
-    assert mine.failures(0)[0][0].endswith("a.csv#1") and mine.failures(1) == []
+    assert mine.failed_formulas(0)[0][0].endswith("a.csv#1") and mine.failures(1) == []
 
 
 def test_bytes_that_are_no_text_cost_their_own_row(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_file_that_changes_after_the_start_is_noticed(
     table(tmp_path, "a.csv")
     space, structures = FormulaList("a.csv"), StructureList(ni_files.name)
     monkeypatch.chdir("/")
-    assert len(rows_of(space)) == 8 and space.failures(0)[0][0] == "a.csv#3"  # another working directory
+    assert len(rows_of(space)) == 8 and space.failed_formulas(0)[0][0] == "a.csv#3"  # another working directory
     assert next(structures.entries(0)).name == "structures/POSCAR_1"
     (tmp_path / "a.csv").write_text("formula\nNaCl\n")
     (ni_files / "POSCAR_2").unlink()
@@ -203,7 +203,7 @@ def test_what_is_no_table(tmp_path: Path) -> None:
         FormulaList(["NaCl"], shard_size=0)
     for shard in (-1, 1):
         with pytest.raises(MatPropError, match="no shard"):
-            FormulaList(["NaCl"]).failures(shard)
+            FormulaList(["NaCl"]).failed_formulas(shard)
 
 
 @pytest.fixture

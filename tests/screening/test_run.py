@@ -39,18 +39,6 @@ from .small_runs import (
 )
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> ScreeningSettings:
-    return settings_of(tmp_path)
-
-
-@pytest.fixture
-def whole(settings: ScreeningSettings, tmp_path: Path) -> Path:
-    """A run that was not stopped."""
-    screen(settings, tmp_path / "whole")
-    return tmp_path / "whole"
-
-
 def test_a_folder_of_results(whole: Path, settings: ScreeningSettings) -> None:
     results = Results(whole)
     assert results.n_shards == len(parts(whole)) > 3 and results.summary().finished

@@ -21,18 +21,6 @@ from ase_matprop.screening.settings import ScreeningSettings
 from .small_runs import KNOWN, LI_FE_O, assert_same_results, counted, parts, settings_of, write_known
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> ScreeningSettings:
-    return settings_of(tmp_path)
-
-
-@pytest.fixture
-def whole(settings: ScreeningSettings, tmp_path: Path) -> Path:
-    """A run that was not stopped."""
-    screen(settings, tmp_path / "whole")
-    return tmp_path / "whole"
-
-
 def test_files_that_others_write_are_left_alone(settings: ScreeningSettings, whole: Path) -> None:
     host, number = os.uname().nodename, "0123456789abcdef" * 2
     names = {

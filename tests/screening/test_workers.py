@@ -23,7 +23,7 @@ from ase_matprop.screening.run import ScreeningProgress, screen
 from ase_matprop.screening.settings import ScreeningSettings
 from ase_matprop.screening.workers import Workers, available_cores, slurm_cluster
 
-from .small_runs import assert_same_results, settings_of, write_toml
+from .small_runs import assert_same_results, write_toml
 
 distributed = pytest.importorskip("distributed")
 psutil = pytest.importorskip("psutil")
@@ -43,17 +43,6 @@ def take_a_while(job: Job, shard: int) -> dict[str, Any]:
 
 def complain(job: Job, shard: int) -> dict[str, Any]:
     raise MatPropError("the worker on far-away does not see the results folder")
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> ScreeningSettings:
-    return settings_of(tmp_path)
-
-
-@pytest.fixture
-def whole(settings: ScreeningSettings, tmp_path: Path) -> Path:
-    screen(settings, tmp_path / "whole")
-    return tmp_path / "whole"
 
 
 @pytest.fixture(scope="module")

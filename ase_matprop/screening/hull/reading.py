@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
 import itertools
 import json
@@ -11,7 +9,7 @@ import lzma
 import os
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 
 from ase_matprop.compositions import FORMULA_COLUMNS
 from ase_matprop.errors import ReferenceEnergyError, missing_dependency
+from ase_matprop.structures.files import COMPRESSIONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +33,6 @@ THERMO_TYPE = "GGA_GGA+U"
 #: chemical systems that are asked for one by one
 _MOST_ELEMENTS = 5
 
-_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 _FUNCTIONAL = re.compile(r"(?im)^#\s*functional\s*[:=]\s*(.+?)\s*$")
 
 
@@ -187,7 +185,7 @@ def read_materials_project(elements: Sequence[str], api_key: str | None) -> Rows
 
 
 def _read_text(path: Path) -> str:
-    with _OPENERS.get(path.suffix.lower(), open)(path, "rt", encoding="utf-8-sig", newline="") as stream:
+    with COMPRESSIONS.get(path.suffix.lower(), open)(path, "rt", encoding="utf-8-sig", newline="") as stream:
         text: str = stream.read()
     return text
 

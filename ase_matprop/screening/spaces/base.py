@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ase_matprop.compositions import format_formula
+from ase_matprop.errors import MatPropError
 from ase_matprop.structures import StructureEntry
 
 #: candidates that are generated, held and evaluated together
@@ -81,6 +83,7 @@ class Space(ABC):
     elements: frozenset[int]
     n_shards: int
     n_candidates: int
+    _per_shard: int
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -94,6 +97,34 @@ class Space(ABC):
         """Yield the structures of a shard; one that cannot be made or read has an error."""
         raise NotImplementedError
 
-    @abstractmethod
+    def pick(self, shard: int, rows: Collection[int]) -> dict[int, StructureEntry]:
+        """Return some of the structures of a shard by their place among its :meth:`entries`.
+
+        Args:
+            shard: number of the shard.
+            rows: places of structures; one that the shard does not have is not in the result.
+        """
+        entries = enumerate(islice(self.entries(shard), max(rows, default=-1) + 1))
+        return {row: entry for row, entry in entries if row in rows}
+
+    def failed_formulas(self, shard: int) -> list[tuple[str, str]]:
+        """Return name and reason of each candidate of a shard that :meth:`blocks` leaves out as it has no formula."""
+        return []
+
+    def row_names(self, shard: int, rows: Sequence[int]) -> list[str] | None:
+        """Return the names of formulas by their numbers in a shard, None where they have no other than themselves."""
+        return None
+
     def shard_size(self, shard: int) -> int:
-        """Return how many candidates a shard has, before filters."""
+        """Return how many candidates a shard has, before filters: all the same, but for the last one.
+
+        Raises:
+            MatPropError: if there is no such shard.
+        """
+        self.check_shard(shard)
+        return min(self._per_shard, self.n_candidates - shard * self._per_shard)
+
+    def check_shard(self, shard: int) -> None:
+        """Raise a MatPropError if there is no shard of this number."""
+        if not 0 <= shard < self.n_shards:
+            raise MatPropError(f"the space has no shard {shard}; its shards are 0 to {self.n_shards - 1}")

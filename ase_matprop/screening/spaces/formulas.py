@@ -145,8 +145,7 @@ class FormulaSpace(Space):
 
     def _ranges(self, shard: int) -> Iterator[tuple[int, int, int]]:
         """Yield number of elements, and ranks of the first combination and of that after the last, of a shard."""
-        if not 0 <= shard < self.n_shards:
-            raise MatPropError(f"the space has no shard {shard}; its shards are 0 to {self.n_shards - 1}")
+        self.check_shard(shard)
         for piece in self._pieces:
             if piece.first_shard <= shard <= piece.last_shard:
                 begin = piece.begin + (shard - piece.first_shard) * piece.per_shard

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import bz2
 import csv
-import gzip
 import lzma
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,8 @@ from ase_matprop.compositions import FORMULA_COLUMNS
 from ase_matprop.compositions.tables import is_table
 from ase_matprop.errors import MatPropError, missing_dependency
 from ase_matprop.screening.spaces.base import FORMULAS_AT_ONCE
+from ase_matprop.structures.files import COMPRESSIONS
 from ase_matprop.structures.objects import path_name
-
-_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
 
 class Table:
@@ -54,7 +51,7 @@ class Table:
             raise MatPropError(f"{self.shown} cannot be read as a table ({reason}); check the file") from None
 
     def _csv_cells(self, position: int) -> Iterator[tuple[int, str]]:
-        with _OPENERS.get(self.path.suffix.lower(), open)(self.path, "rb") as stream:
+        with COMPRESSIONS.get(self.path.suffix.lower(), open)(self.path, "rb") as stream:
             lines = _Lines(stream)
             rows = csv.reader(lines)
             header = [name.strip() for name in next(filter(None, rows), [])]

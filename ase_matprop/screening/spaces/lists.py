@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,10 +111,6 @@ class FormulaList(Space):
             "shard_size": self._per_shard,
         }
 
-    def shard_size(self, shard: int) -> int:
-        _check_shard(shard, self.n_shards)
-        return min(self._per_shard, self.n_candidates - shard * self._per_shard)
-
     def blocks(self, shard: int) -> Iterator[FormulaBlock]:
         compositions: list[Amounts] = []
         rows: list[int] = []
@@ -129,14 +125,14 @@ class FormulaList(Space):
         if compositions:
             yield FormulaBlock.of(compositions, rows)
 
-    def row_names(self, shard: int, rows: Iterable[int]) -> list[str]:
+    def row_names(self, shard: int, rows: Sequence[int]) -> list[str]:
         """Return the names of rows (``table.csv#12``) by their numbers in a shard."""
         file = Path(self._name).name  # the same wherever the folder is
         return [f"{file}#{shard * self._per_shard + row}" for row in rows]
 
-    def failures(self, shard: int) -> list[tuple[str, str]]:
+    def failed_formulas(self, shard: int) -> list[tuple[str, str]]:
         """Return name (``table.csv#12``, rows counted from 0) and reason of each row of a shard without a formula."""
-        _check_shard(shard, self.n_shards)
+        self.check_shard(shard)
         if not self._n_failed[shard]:
             return []
         return [(f"{self._name}#{row}", result) for row, result in self._rows(shard) if isinstance(result, str)]
@@ -233,10 +229,6 @@ class StructureList(Space):
             "shard_size": self._per_shard,
         }
 
-    def shard_size(self, shard: int) -> int:
-        _check_shard(shard, self.n_shards)
-        return min(self._per_shard, self.n_candidates - shard * self._per_shard)
-
     def entries(self, shard: int) -> Iterator[StructureEntry]:
         size, first = self.shard_size(shard), shard * self._per_shard
         last = first + size
@@ -287,8 +279,3 @@ def _paths(inputs: object) -> list[str | os.PathLike[str]]:
                 "write them to a file first, for example with ase.io.write('structures.extxyz', ...)"
             )
     return items
-
-
-def _check_shard(shard: int, n_shards: int) -> None:
-    if not 0 <= shard < n_shards:
-        raise MatPropError(f"the space has no shard {shard}; its shards are 0 to {n_shards - 1}")

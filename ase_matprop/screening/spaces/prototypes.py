@@ -15,7 +15,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -151,22 +151,12 @@ class PrototypeSpace(Space):
             "shard_size": self._per_shard,
         }
 
-    def shard_size(self, shard: int) -> int:
-        if not 0 <= shard < self.n_shards:
-            raise MatPropError(f"the space has no shard {shard}; its shards are 0 to {self.n_shards - 1}")
-        return min(self._per_shard, self.n_candidates - shard * self._per_shard)
-
     def entries(self, shard: int) -> Iterator[StructureEntry]:
         for part, start, stop in self._pieces(shard):
             yield from self._made(part, self._numbers(part, start, stop))
 
-    def pick(self, shard: int, rows: Iterable[int]) -> dict[int, StructureEntry]:
-        """Return some of the structures of a shard by their place among its :meth:`entries`; no others are made.
-
-        Args:
-            shard: number of the shard.
-            rows: places of structures; one that the shard does not have is not in the result.
-        """
+    def pick(self, shard: int, rows: Collection[int]) -> dict[int, StructureEntry]:
+        """As for all spaces; no other structures are made."""
         wanted, first = np.unique(np.array(list(rows), dtype=np.int64)), 0
         found: dict[int, StructureEntry] = {}
         for part, start, stop in self._pieces(shard):

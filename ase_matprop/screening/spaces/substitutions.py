@@ -130,11 +130,6 @@ class SubstitutionSpace(Space):
             "shard_size": self._per_shard,
         }
 
-    def shard_size(self, shard: int) -> int:
-        if not 0 <= shard < self.n_shards:
-            raise MatPropError(f"the space has no shard {shard}; its shards are 0 to {self.n_shards - 1}")
-        return min(self._per_shard, self.n_candidates - shard * self._per_shard)
-
     def entries(self, shard: int) -> Iterator[StructureEntry]:
         first = shard * self._per_shard
         last = first + self.shard_size(shard)

@@ -1,8 +1,10 @@
-"""The order of the elements in a formula: LiFeO2, CaAl2O4, SiO2."""
+"""Formulas as text: LiFeO2, CaAl2O4, SiO2."""
 
 from __future__ import annotations
 
-from ase.data import atomic_numbers
+from collections.abc import Mapping
+
+from ase.data import atomic_numbers, chemical_symbols
 
 #: by Pauling's electronegativity, the least first; those without one, all beyond No, by atomic number
 _METALS = [
@@ -19,4 +21,22 @@ _NONMETALS = [
 ]  # fmt: skip
 
 #: atomic number -> place in a formula
-PLACE = {atomic_numbers[symbol]: place for place, symbol in enumerate([*_METALS, *_NONMETALS])}
+_PLACE = {atomic_numbers[symbol]: place for place, symbol in enumerate([*_METALS, *_NONMETALS])}
+
+
+def format_formula(amounts: Mapping[int, float]) -> str:
+    """Return amounts as a formula with metals first: ``{8: 3, 26: 2}`` gives ``"Fe2O3"``.
+
+    Whole amounts are written in full, others with six digits.
+    """
+    return "".join(
+        [
+            chemical_symbols[number] + _format_amount(amounts[number])
+            for number in sorted(amounts, key=_PLACE.__getitem__)
+        ]
+    )
+
+
+def _format_amount(amount: float) -> str:
+    text = f"{amount:.6g}" if amount % 1 else f"{amount:.15g}"
+    return "" if text == "1" else text
