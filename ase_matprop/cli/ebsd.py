@@ -1,0 +1,248 @@
+"""``matprop ebsd predict | train | info``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ase_matprop.errors import MatPropError
+from ase_matprop.table_files import FLOAT_FORMAT, TableFile
+from ase_matprop.terminal import clean_errors, progress
+
+if TYPE_CHECKING:
+    from ase_matprop.diffraction.ebsd.geometry import Detector
+    from ase_matprop.diffraction.ebsd.maps import ScanGrid
+    from ase_matprop.diffraction.ebsd.pattern_files import PatternFile
+    from ase_matprop.diffraction.ebsd.predictor import EbsdPredictor, OrientationPredictions
+
+app = typer.Typer(help="Crystal orientations from electron backscatter patterns.", no_args_is_help=True)
+_SHOWN_FAILURES = 20
+_ENDINGS = (".ang", ".ctf", ".png", ".csv", ".json", ".parquet")
+
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="Folder of an EBSD model, see matprop ebsd train.", show_default=False)
+]
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the commands of this module."""
+    parent.add_typer(app, name="ebsd")
+
+
+@app.command()
+def predict(
+    file: Annotated[
+        Path,
+        typer.Argument(help="Patterns: .h5 of kikuchipy, EDAX or Bruker, .up1, .up2, .tif.", show_default=False),
+    ],
+    model: ModelOption,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write, ending in .ang, .ctf, .png (map), .csv, .json or .parquet; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    pattern_center: Annotated[
+        str | None,
+        typer.Option(
+            help="x,y,z in Bruker's convention; by default the file's, or else the model's.", show_default=False
+        ),
+    ] = None,
+    sample_tilt: Annotated[float | None, typer.Option(help="Degrees.", show_default=False)] = None,
+    detector_tilt: Annotated[float | None, typer.Option(help="Degrees.", show_default=False)] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows and columns of the scan, such as 120x200, where the file does not say.", show_default=False
+        ),
+    ] = None,
+    step: Annotated[float | None, typer.Option(help="Step of the scan, micrometres.", show_default=False)] = None,
+    scan: Annotated[str | None, typer.Option(help="Scan of an HDF5 file that has several.", show_default=False)] = None,
+    static_background: Annotated[
+        bool, typer.Option(help="Subtract the static background that the file has, if any.")
+    ] = True,
+) -> None:
+    """Predict the crystal orientation of every pattern of a file.
+
+    **Examples**
+
+    - `matprop ebsd predict scan.h5 --model omnet-nickel/ --output scan.ang --output map.png`
+    - `matprop ebsd predict scan.up2 --model omnet-nickel/ --pattern-center 0.48,0.30,0.55 --grid 120x200 -o scan.ctf`
+
+    Angles are Bunge's in degrees, passive (sample to crystal).  Without --output the result goes to standard output as
+    CSV.  Exit code 1: at least one pattern failed.
+    """
+    with clean_errors():
+        from ase_matprop.diffraction.ebsd.pattern_files import open_patterns
+        from ase_matprop.diffraction.ebsd.predictor import EbsdPredictor
+
+        for path in output or []:
+            if path.suffix.lower() not in _ENDINGS:
+                raise MatPropError(f"the output {path} must end in {', '.join(_ENDINGS)}")
+            if path.resolve() == file.resolve():
+                raise MatPropError(f"the output {path} is the input; choose another name")
+        predictor = EbsdPredictor.load(model)
+        patterns = open_patterns(file, scan=scan)
+        points = _grid(grid, step, patterns)
+        if points is not None:
+            points.check(patterns.n)
+        detector = _detector(pattern_center, sample_tilt, detector_tilt, patterns, predictor)
+        centers = patterns.centers if pattern_center is None else None
+        background = patterns.static_background if static_background else None
+        results = _run(predictor, patterns, detector, centers, background)
+        _write(results, predictor, points, output or [])
+        _finish(results)
+
+
+def _run(
+    predictor: EbsdPredictor, patterns: PatternFile, detector: Detector, centers: object, background: object
+) -> OrientationPredictions:
+    import numpy as np
+
+    from ase_matprop.diffraction.ebsd.predictor import OrientationPredictions
+
+    parts, done = [], 0
+    with progress("patterns") as advance:
+        advance(0, patterns.n)
+        for block in patterns.blocks():
+            chosen = None if centers is None else np.asarray(centers)[done : done + len(block)]
+            parts.append(
+                predictor.predict(block, detector=detector, centers=chosen, static_background=background)  # type: ignore[arg-type]
+            )
+            done += len(block)
+            advance(done, None)
+    return OrientationPredictions.concatenate(parts)
+
+
+def _write(
+    results: OrientationPredictions, predictor: EbsdPredictor, points: ScanGrid | None, output: list[Path]
+) -> None:
+    from ase_matprop.diffraction.ebsd.maps import ScanGrid, draw_map, write_ang, write_ctf
+
+    frame = results.to_frame()
+    frame.insert(0, "pattern", range(len(frame)))
+    phase = predictor.card.phase
+    for path in output:
+        ending = path.suffix.lower()
+        if ending == ".ang":
+            write_ang(path, results, phase, points)
+        elif ending == ".ctf":
+            write_ctf(path, results, phase, points)
+        elif ending == ".png":
+            draw_map(results, phase, points or ScanGrid.line(len(results))).savefig(path, dpi=150)
+        else:
+            with TableFile(path) as table:
+                table.write(frame)
+        typer.echo(f"{len(frame)} orientations in {path}", err=True)
+    if not output:
+        sys.stdout.write(frame.to_csv(index=False, float_format=FLOAT_FORMAT))
+
+
+def _finish(results: OrientationPredictions) -> None:
+    doubtful = sum(warning is not None for warning in results.warnings)
+    if doubtful:
+        typer.echo(
+            f"{doubtful} of {len(results)} orientations are doubtful: see the column warning of a table", err=True
+        )
+    failed = [(row, error) for row, error in enumerate(results.errors) if error is not None]
+    if failed:
+        typer.echo(f"{len(failed)} patterns failed:", err=True)
+        for row, error in failed[:_SHOWN_FAILURES]:
+            typer.echo(f"  pattern {row}: {error}", err=True)
+        if len(failed) > _SHOWN_FAILURES:
+            typer.echo(f"  ... and {len(failed) - _SHOWN_FAILURES} more", err=True)
+        raise typer.Exit(1)
+
+
+def _grid(text: str | None, step: float | None, patterns: PatternFile) -> ScanGrid | None:
+    from dataclasses import replace
+
+    from ase_matprop.diffraction.ebsd.maps import ScanGrid
+
+    if step is not None and not step > 0.0:
+        raise MatPropError(f"the step of the scan must be positive. Got {step}")
+    grid = patterns.grid
+    if text is not None:
+        parts = text.lower().split("x")
+        if len(parts) != 2 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+            raise MatPropError(f"the grid must be rows x columns, such as 120x200. Got {text!r}")
+        grid = ScanGrid(int(parts[0]), int(parts[1]))
+    if step is None:
+        return grid
+    return replace(grid or ScanGrid.line(patterns.n), step_x=step, step_y=step)
+
+
+def _detector(
+    center: str | None,
+    sample_tilt: float | None,
+    detector_tilt: float | None,
+    patterns: PatternFile,
+    predictor: EbsdPredictor,
+) -> Detector:
+    known = patterns.detector
+    if center is not None:
+        try:
+            x, y, z = (float(part) for part in center.split(","))
+        except ValueError:
+            raise MatPropError(f"the pattern centre must be three numbers x,y,z. Got {center!r}") from None
+        base = known or predictor.card.detector
+        known = base.model_copy(update={"shape": patterns.shape, "pattern_center": (x, y, z)})
+    if known is None:
+        known = predictor.card.detector
+        if known.shape != patterns.shape:
+            raise MatPropError(
+                f"{patterns.path} has patterns of {patterns.shape[0]} x {patterns.shape[1]} pixels and no pattern "
+                f"centre, the model was trained for {known.shape[0]} x {known.shape[1]}; give --pattern-center x,y,z"
+            )
+        typer.echo(
+            f"{patterns.path} has no pattern centre: that of the model's detector is taken, {known.pattern_center}",
+            err=True,
+        )
+    tilts = {"sample_tilt": sample_tilt, "tilt": detector_tilt}
+    return known.model_copy(update={name: value for name, value in tilts.items() if value is not None})
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="TOML file, see recipes/ebsd/.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for checkpoints and the model.", show_default=False)
+    ],
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of torch; by default one per core.", min=1, show_default=False)
+    ] = None,
+) -> None:
+    """Train the networks of a recipe on simulated patterns; one that was interrupted goes on where it stopped.
+
+    Needs the master pattern of kikuchipy: `pip install 'ase-matprop[ebsd]'`.
+    """
+    with clean_errors():
+        import torch
+
+        from ase_matprop.diffraction.ebsd.recipe import EbsdRecipe
+        from ase_matprop.diffraction.ebsd.run import run_recipe
+
+        settings = EbsdRecipe.read(recipe)
+        before = torch.get_num_threads()
+        try:
+            torch.set_num_threads(threads or before)
+            with progress("steps") as advance:
+                card = run_recipe(settings, output, progress=advance)
+        finally:
+            torch.set_num_threads(before)
+        typer.echo(f"{output / settings.name}: {card.headline()}")
+
+
+@app.command()
+def info(model: Annotated[str, typer.Argument(help="Folder of an EBSD model.", show_default=False)]) -> None:
+    """Show the card of an EBSD model as JSON."""
+    with clean_errors():
+        from ase_matprop.diffraction.ebsd.card import EbsdCard
+
+        typer.echo(EbsdCard.read(Path(model)).model_dump_json(indent=2))

@@ -1,0 +1,1 @@
+"""Networks on diffraction: crystal orientations from EBSD patterns, phase regions from X-ray images."""

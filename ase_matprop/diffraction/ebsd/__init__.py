@@ -1,0 +1,1 @@
+"""OMNet: crystal orientations from electron backscatter patterns."""

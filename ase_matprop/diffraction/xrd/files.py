@@ -1,0 +1,141 @@
+"""Detector images from files: TIF, GFRM and what else fabio reads."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ase_matprop.diffraction.xrd.errors import DiffractionImageError
+from ase_matprop.errors import missing_dependency
+
+#: endings that are read; the thesis has .gfrm (Bruker) and .tif
+ENDINGS = (".tif", ".tiff", ".gfrm", ".edf", ".cbf", ".mccd", ".npy")
+
+
+def read_image(path: Path) -> NDArray[Any]:
+    """Return the counts of one detector image in the type of the file, shape (height, width).
+
+    ``.npy`` files are read by NumPy, all others by fabio.  Headers are not read: where the detector was is in the
+    geometry that comes with the images (:meth:`ase_matprop.diffraction.xrd.geometry.DetectorGeometry.read`).
+
+    Raises:
+        DiffractionImageError: if the file cannot be read, or is no single image.
+        MissingDependencyError: if fabio is not installed.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise DiffractionImageError(f"the image {path} must end in {', '.join(ENDINGS)}")
+    if not path.is_file():
+        raise DiffractionImageError(f"the image {path} does not exist")
+    image = _read_npy(path) if path.suffix.lower() == ".npy" else _read_with_fabio(path)
+    if image.ndim != 2:
+        raise DiffractionImageError(
+            f"the image {path} has the shape {image.shape}; it must be one frame of rows and columns of counts"
+        )
+    return image
+
+
+def _read_npy(path: Path) -> NDArray[Any]:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise DiffractionImageError(f"the image {path} cannot be read: {error}") from None
+
+
+def _read_with_fabio(path: Path) -> NDArray[Any]:
+    fabio = _import_fabio(f"reading {path.suffix} images")
+    try:
+        with fabio.open(str(path)) as image:
+            data = image.data
+            if image.nframes > 1:
+                raise DiffractionImageError(
+                    f"the image {path} has {image.nframes} frames; split it into files of one frame each"
+                )
+    except DiffractionImageError:
+        raise
+    except Exception as error:  # fabio's readers raise what they come across
+        raise DiffractionImageError(f"the image {path} cannot be read by fabio: {error}") from None
+    if data is None:
+        raise DiffractionImageError(f"the image {path} has no pixels")
+    return np.asarray(data)
+
+
+def check_output(path: Path) -> None:
+    """Check that an image can be written to ``path`` before anything is computed.
+
+    Raises:
+        DiffractionImageError: for an ending other than .npy and .tif, or a folder that does not exist.
+        MissingDependencyError: for TIF without fabio.
+    """
+    if path.suffix.lower() not in (".npy", ".tif", ".tiff"):
+        raise DiffractionImageError(f"the output {path} must end in .npy or .tif")
+    if not path.parent.is_dir() or path.is_dir():
+        raise DiffractionImageError(f"the output {path} is a folder, or its folder does not exist; make that first")
+    if path.suffix.lower() != ".npy":
+        _import_fabio("writing TIF")
+
+
+def write_image(path: Path, image: NDArray[np.float64]) -> None:
+    """Write an image as .npy (float64) or .tif (32-bit floats).
+
+    Raises:
+        DiffractionImageError: as for :func:`check_output`.
+        MissingDependencyError: for TIF without fabio.
+    """
+    check_output(path)
+    if path.suffix.lower() == ".npy":
+        np.save(path, image)
+        return
+    _import_fabio("writing TIF").tifimage.TifImage(data=image.astype(np.float32)).write(str(path))
+
+
+def read_compositions(path: Path, metals: Sequence[str], names: Sequence[str]) -> NDArray[np.float64]:
+    """Return the cation fractions of samples from a CSV file, shape (n, n_metals).
+
+    Args:
+        path: file with a column for each metal.  Where it has a column ``name`` with file names, these decide which
+            row belongs to which sample; without it rows and samples are in the same order.
+        metals: names of the columns, in the order to return.
+        names: first file of each sample.
+
+    Raises:
+        DiffractionImageError: if columns, rows or numbers are missing.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype={"name": str})
+    except (OSError, ValueError) as error:
+        raise DiffractionImageError(f"the compositions {path} cannot be read: {error}") from None
+    missing = [metal for metal in metals if metal not in table]
+    if missing:
+        raise DiffractionImageError(f"the compositions {path} have no column {', '.join(missing)}")
+    if "name" in table:
+        table = table.assign(name=[Path(str(name)).name for name in table["name"]])
+        short = [Path(name).name for name in names]
+        if table["name"].duplicated().any():
+            twice = table["name"][table["name"].duplicated()].iloc[0]
+            raise DiffractionImageError(f"the compositions {path} have more than one row for {twice}")
+        absent = [name for name in short if name not in set(table["name"])]
+        if absent:
+            raise DiffractionImageError(f"the compositions {path} have no row for {absent[0]} ({len(absent)} in all)")
+        table = table.set_index("name").loc[short]
+    elif len(table) != len(names):
+        raise DiffractionImageError(
+            f"the compositions {path} have {len(table)} rows for {len(names)} samples; add a column name with files"
+        )
+    try:
+        return table[list(metals)].to_numpy(dtype=np.float64)
+    except ValueError as error:
+        raise DiffractionImageError(f"the compositions {path} are no numbers: {error}") from None
+
+
+def _import_fabio(purpose: str) -> Any:
+    try:
+        return importlib.import_module("fabio")
+    except ImportError:
+        raise missing_dependency("fabio", purpose, extra="xrd") from None

@@ -1,0 +1,102 @@
+"""From images with known phase regions to a model folder."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ase_matprop import __version__
+from ase_matprop.diffraction.xrd.background import remove_background, scaled_filter_size
+from ase_matprop.diffraction.xrd.card import InputSpec, PatternCard, PatternNetworkSpec, geometry_entries, save
+from ase_matprop.diffraction.xrd.networks import build_pattern_network
+from ase_matprop.diffraction.xrd.predictor import PatternPredictor
+from ase_matprop.diffraction.xrd.regions import METALS
+from ase_matprop.diffraction.xrd.simulation import ImageSet
+from ase_matprop.diffraction.xrd.training import TrainingSettings, image_scale, train_network
+from ase_matprop.models.card import WeightsSpec
+
+_CITATION = ["D. Jha, Ph.D. thesis, Northwestern University (2020), chapter 7"]
+
+
+def train_model(
+    data: ImageSet,
+    folder: Path,
+    *,
+    name: str,
+    description: str,
+    method: str = "padnet",
+    network: Mapping[str, Any] | None = None,
+    training: TrainingSettings | None = None,
+    background: str = "none",
+    training_set: Mapping[str, Any] | None = None,
+    accuracies: Mapping[str, float] | None = None,
+    notes: tuple[str, ...] = (),
+    seed: int = 0,
+    progress: Callable[[int, float], None] | None = None,
+) -> PatternPredictor:
+    """Train a network on all images of a set, and write its model folder.
+
+    Args:
+        data: images with labels.
+        folder: of the model.
+        name: of the model.
+        description: one sentence for its card.
+        method: ``"padnet"`` or ``"plain-cnn"``.
+        network: settings of the network besides those that the images decide.
+        training: settings of the training.
+        background: what is taken off images before the network: ``"none"``, ``"minimum"`` or ``"minimum_mean"``.
+        training_set: facts on the data for the card, besides the number of images of each region.
+        accuracies: what was measured, such as by cross-validation with the same settings.
+        notes: for the card.
+        seed: of initial weights and of the order of the images.
+        progress: as for :func:`ase_matprop.diffraction.xrd.training.train_network`.
+
+    Raises:
+        UnknownNameError: for an unknown method.
+        DiffractionSettingsError: for settings that do not go together.
+    """
+    training = TrainingSettings() if training is None else training
+    size = data.images.shape[-1]
+    filter_size = scaled_filter_size((size, size))
+    images = remove_background(data.images, background, filter_size)[0].astype(np.float32)
+    scale = image_scale(images)
+    settings: dict[str, Any] = {"size": size, "n_frames": images.shape[1], "n_classes": len(data.classes)}
+    settings |= dict(network or {})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build_pattern_network(method, settings)
+        train_network(model, images / scale, data.compositions, data.labels, training, seed=seed, progress=progress)
+    means = data.images.mean(axis=(1, 2, 3))
+    counts = np.bincount(data.labels, minlength=len(data.classes))
+    card = PatternCard(
+        name=name,
+        description=description,
+        network=PatternNetworkSpec(
+            name=method, settings=settings, n_parameters=sum(each.numel() for each in model.parameters())
+        ),
+        inputs=InputSpec(
+            background=background,
+            background_size=filter_size,
+            image_scale=scale,
+            mean_counts=(float(means.min()), float(means.max())),
+            composition=list(METALS) if model.n_composition else [],
+            geometries=geometry_entries(data.geometries),
+        ),
+        classes=list(data.classes),
+        accuracies=dict(accuracies or {}),
+        training_set=dict(training_set or {})
+        | {"images": {region: int(n) for region, n in zip(data.classes, counts, strict=True)}},
+        training=asdict(training) | {"seed": seed},
+        notes=list(notes),
+        citation=_CITATION,
+        code_version=__version__,
+        created=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        weights=WeightsSpec(sha256="", dtype="float32"),
+    )
+    return PatternPredictor(save(folder, card, model), model)
