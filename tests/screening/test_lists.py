@@ -94,7 +94,7 @@ def test_the_first_known_column_is_taken_or_the_named_one(tmp_path: Path) -> Non
     assert FormulaList(path, "composition").elements == {8, 12, 26}
     mine = FormulaList(path, "mine", shard_size=2)
     assert mine.elements == {19, 35, 29} and mine.n_candidates == 3
-    assert mine.failed_formulas(0)[0][0].endswith("a.csv#1") and mine.failures(1) == []
+    assert mine.failed_formulas(0)[0][0].endswith("a.csv#1") and mine.failed_formulas(1) == []
 
 
 def test_bytes_that_are_no_text_cost_their_own_row(tmp_path: Path) -> None:
