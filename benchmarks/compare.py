@@ -18,7 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from ase_matprop.models.card import CARD_FILE, ModelCard
+from ase_matprop.models.card import ModelCard
+from ase_matprop.models.folder import CARD_FILE
 from ase_matprop.training.recipe import Recipe
 from ase_matprop.training.run import train
 

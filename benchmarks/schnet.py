@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from ase_matprop import load_model
 from ase_matprop.descriptors.neighbors import NAME, VERSION, neighbor_graphs
 from ase_matprop.models import artefact, card
+from ase_matprop.models.folder import WeightsSpec
 from ase_matprop.models.reach import Reach
 from ase_matprop.networks import build_network
 from ase_matprop.networks import schnetpack_adapter as adapter
@@ -144,7 +145,7 @@ def write_model(folder: Path, network: AtomisticNetwork, kind: str, structures: 
             elements=[chemical_symbols[number] for number in numbers],
             training_set=card.TrainingSet(name="", licence="", citation="", source="", rows={}, split={}),
             errors={}, citation=[], recipe={}, code_version="", created="",
-            weights=card.WeightsSpec(sha256="", dtype="float32"),
+            weights=WeightsSpec(sha256="", dtype="float32"),
         ),
         Ensemble([network]),
         None,

@@ -159,6 +159,7 @@ def untrained_model(
     from ase_matprop.descriptors.neighbors import neighbor_graphs
     from ase_matprop.descriptors.registry import get_descriptor
     from ase_matprop.models import artefact, card
+    from ase_matprop.models.folder import WeightsSpec
     from ase_matprop.models.reach import Reach
     from ase_matprop.networks import ATOMISTIC_NETWORKS, build_network
     from ase_matprop.networks.ensemble import Ensemble
@@ -212,7 +213,7 @@ def untrained_model(
             recipe={},
             code_version="0",
             created="2026-01-01",
-            weights=card.WeightsSpec(sha256="", dtype=precision),
+            weights=WeightsSpec(sha256="", dtype=precision),
         ),
         ensemble.eval(),
         scaler,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import ase_matprop
-from ase_matprop.cli import exchange, finetuning, models, screening, training, vasp
+from ase_matprop.cli import ebsd, exchange, finetuning, models, screening, training, vasp, xrd
 from ase_matprop.errors import MatPropError
 from ase_matprop.table_files import FLOAT_FORMAT, TableFile
 from ase_matprop.terminal import clean_errors, progress, show_features, show_predictions
@@ -39,6 +39,8 @@ training.register(app)
 vasp.register(app)
 finetuning.register(app)
 screening.register(app)
+ebsd.register(app)
+xrd.register(app)
 
 _FEATURES_AT_ONCE = 256
 _SHOWN_FAILURES = 100  # the table has all

@@ -12,7 +12,8 @@ from ase_matprop.finetune.data import LabData
 from ase_matprop.finetune.division import Part
 from ase_matprop.finetune.schemes import Scheme
 from ase_matprop.models.artefact import Artefact
-from ase_matprop.models.card import ErrorSummary, ModelCard, TrainingSet, WeightsSpec
+from ase_matprop.models.card import ErrorSummary, ModelCard, TrainingSet
+from ase_matprop.models.folder import WeightsSpec
 from ase_matprop.properties import get_property
 from ase_matprop.training.metrics import summarize
 from ase_matprop.training.recipe import TrainingSection

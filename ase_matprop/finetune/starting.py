@@ -14,7 +14,8 @@ from ase_matprop.finetune.schemes import default_training
 from ase_matprop.finetune.writing import write_text
 from ase_matprop.models import artefact
 from ase_matprop.models.artefact import Artefact
-from ase_matprop.models.card import ModelCard, describe_validation
+from ase_matprop.models.card import ModelCard
+from ase_matprop.models.folder import describe_validation
 from ase_matprop.models.loading import load_model
 from ase_matprop.models.predictor import Predictor
 from ase_matprop.models.registry import find_model, list_models

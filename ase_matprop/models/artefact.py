@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import nn
 
 from ase_matprop.errors import ArtefactError
-from ase_matprop.models.card import ModelCard, WeightsSpec
+from ase_matprop.models.card import ModelCard
+from ase_matprop.models.folder import load_network, network_tensors, read_weights, write_weights
 from ase_matprop.models.reach import Reach
 from ase_matprop.networks import ATOMISTIC_NETWORKS, build_network
 from ase_matprop.networks.ensemble import Ensemble
@@ -25,7 +22,6 @@ _SCALER_MEAN, _SCALER_SCALE = "scaler.mean", "scaler.scale"
 _TARGET_OFFSET, _TARGET_SCALE = "target.offset", "target.scale"
 _ELEMENT_OFFSETS = "target.element_offsets"
 _REACH = "reach."
-PRECISIONS = {"float16": torch.float16, "float32": torch.float32}
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,13 +123,7 @@ def save(
     Weights are stored in the precision that ``card.weights.dtype`` names, scaler and target transform in float64.  What
     is no weight (running averages, the centres of SchNet's Gaussians) keeps its own.
     """
-    precision = PRECISIONS[card.weights.dtype]
-    weights = {name for name, _ in network.named_parameters()}
-    tensors = {
-        _NETWORK + name: tensor.detach().cpu().to(precision if name in weights else tensor.dtype).contiguous()
-        for name, tensor in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
+    tensors = network_tensors(network, card.weights.dtype, _NETWORK)
     arrays = {_TARGET_OFFSET: target.offset, _TARGET_SCALE: target.scale}
     if scaler is not None:
         arrays |= {_SCALER_MEAN: scaler.mean, _SCALER_SCALE: scaler.scale}
@@ -143,45 +133,10 @@ def save(
         tensors[name] = torch.from_numpy(np.atleast_1d(np.asarray(array, dtype=np.float64)))
     if reach is not None:
         tensors |= {_REACH + name: torch.from_numpy(array) for name, array in reach.to_arrays().items()}
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ArtefactError(
-                f"the tensor {name} has values that are not finite in {card.weights.dtype}; save as float32"
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    data = save_tensors(tensors)
-    (folder / card.weights.file).write_bytes(data)
-    spec = WeightsSpec(file=card.weights.file, sha256=hashlib.sha256(data).hexdigest(), dtype=card.weights.dtype)
+    spec = write_weights(folder, card.weights, tensors)
     card = card.model_copy(update={"weights": spec})
     card.write(folder)
     return card
-
-
-def read_weights(folder: Path, card: ModelCard) -> dict[str, Tensor]:
-    """Read the tensors of a model folder, after a check of their SHA-256 against the card.
-
-    Raises:
-        ArtefactError: if the file is missing, was altered or is incomplete.
-    """
-    path = folder / card.weights.file
-    if path.parent != folder:
-        raise ArtefactError(f"{folder}: the card names weights outside of the model folder ({card.weights.file})")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ArtefactError(
-            f"the weights {path} cannot be read ({error.strerror}); get the model folder again"
-        ) from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != card.weights.sha256:
-        raise ArtefactError(
-            f"the weights {path} are corrupted or altered: their SHA-256 is {found[:12]}..., the card says "
-            f"{card.weights.sha256[:12]}...; get the model folder again"
-        )
-    try:
-        return load_tensors(data)
-    except SafetensorError as error:
-        raise ArtefactError(f"the weights {path} are no safetensors file: {error}") from None
 
 
 def load(folder: Path) -> Artefact:
@@ -191,18 +146,10 @@ def load(folder: Path) -> Artefact:
         ArtefactError: if the folder is incomplete, was altered, or its tensors do not fit the network of the card.
     """
     card = ModelCard.read(folder)
-    tensors = read_weights(folder, card)
+    tensors = read_weights(folder, card.weights)
     try:
         network = build_ensemble(card)
-        state = {
-            name.removeprefix(_NETWORK): tensor.float() if tensor.is_floating_point() else tensor
-            for name, tensor in tensors.items()
-            if name.startswith(_NETWORK)
-        }
-        missing, unexpected = network.load_state_dict(state, strict=False)
-        missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-        if missing or unexpected:
-            raise ValueError(f"missing tensors {missing[:3]}, unexpected tensors {unexpected[:3]}")
+        load_network(network, tensors, _NETWORK)
         target = TargetTransform(tensors[_TARGET_OFFSET].numpy(), tensors[_TARGET_SCALE].numpy())
         seen = {name.removeprefix(_REACH): t.numpy() for name, t in tensors.items() if name.startswith(_REACH)}
         reach = Reach.from_arrays(seen)
@@ -210,11 +157,11 @@ def load(folder: Path) -> Artefact:
             offsets = tensors[_ELEMENT_OFFSETS].numpy()
             if offsets.shape != (card.network.n_inputs, card.network.n_outputs):
                 raise ValueError(f"the element offsets have the shape {offsets.shape}")
-            return Artefact(card, network.eval(), None, replace(target, element_offsets=offsets), reach)
+            return Artefact(card, network, None, replace(target, element_offsets=offsets), reach)
         scaler = Scaler(tensors[_SCALER_MEAN].numpy(), tensors[_SCALER_SCALE].numpy(), card.descriptor.clip)
         sizes = {scaler.mean.shape, scaler.scale.shape, (card.network.n_inputs,), (len(card.descriptor.labels),)}
         if len(sizes) != 1:
             raise ValueError(f"scaler, feature labels and network inputs differ in length: {sorted(sizes)}")
     except (RuntimeError, ValueError, KeyError, LookupError) as error:
         raise ArtefactError(f"the weights in {folder} do not fit the network of their card: {error}") from None
-    return Artefact(card, network.eval(), scaler, target, reach)
+    return Artefact(card, network, scaler, target, reach)

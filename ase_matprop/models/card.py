@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import builtins
-import json
 import math
-from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from ase_matprop.errors import ArtefactError
+from ase_matprop.models.folder import CardPart, FolderCard
 from ase_matprop.properties import MaterialProperty, get_property
 
-FORMAT_VERSION = 1
-CARD_FILE = "card.json"
-WEIGHTS_FILE = "weights.safetensors"
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class NetworkSpec(_Part):
+class NetworkSpec(CardPart):
     """The network: its name in :data:`ase_matprop.networks.NETWORKS`, its sizes and the number of ensemble members."""
 
     name: str
@@ -33,7 +23,7 @@ class NetworkSpec(_Part):
     n_parameters: int
 
 
-class DescriptorSpec(_Part):
+class DescriptorSpec(CardPart):
     """The descriptor; its features are scaled by what the weights file says, then clipped to +-``clip``."""
 
     name: str
@@ -42,7 +32,7 @@ class DescriptorSpec(_Part):
     clip: float | None = None
 
 
-class ErrorSummary(_Part):
+class ErrorSummary(CardPart):
     """Absolute errors on one set, in the unit of the property."""
 
     n: int
@@ -52,7 +42,7 @@ class ErrorSummary(_Part):
     rmse: float
 
 
-class ClassificationSummary(_Part):
+class ClassificationSummary(CardPart):
     """Quality of a classification of one set.
 
     Attributes:
@@ -73,7 +63,7 @@ class ClassificationSummary(_Part):
     confusion: list[list[int]]
 
 
-class TrainingSet(_Part):
+class TrainingSet(CardPart):
     """Where the data came from and how they were split."""
 
     name: str
@@ -88,15 +78,7 @@ class TrainingSet(_Part):
     rows_without_features: dict[str, str] = Field(default_factory=dict)
 
 
-class WeightsSpec(_Part):
-    """The file of the weights; ``sha256`` is checked whenever it is loaded."""
-
-    file: str = WEIGHTS_FILE
-    sha256: str
-    dtype: str
-
-
-class ModelCard(_Part):
+class ModelCard(FolderCard):
     """What a set of weights is, what it was trained on, and how wrong it is.
 
     Attributes:
@@ -111,7 +93,6 @@ class ModelCard(_Part):
         recipe: the recipe of the training run, as it was read.
     """
 
-    format_version: int = FORMAT_VERSION
     name: str
     description: str
     property: str
@@ -131,7 +112,6 @@ class ModelCard(_Part):
     recipe: dict[str, Any]
     code_version: str
     created: str
-    weights: WeightsSpec
 
     @builtins.property  # the field named property hides it
     def material_property(self) -> MaterialProperty:
@@ -166,47 +146,6 @@ class ModelCard(_Part):
             return f"accuracy {self.classification['test'].accuracy:.4f}"
         return f"MAE {self.errors['test'].mae:.4f} {self.unit}" if "test" in self.errors else ""
 
-    @classmethod
-    def read(cls, folder: Path) -> ModelCard:
-        """Read the card of a model folder.
-
-        Raises:
-            ArtefactError: if there is none, or it is not a card that this version understands.
-        """
-        path = folder / CARD_FILE
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ArtefactError(f"{folder} is no model folder: {CARD_FILE} cannot be read ({error.strerror})") from None
-        try:
-            content = json.loads(text)
-        except ValueError as error:
-            raise ArtefactError(f"{path} is no valid JSON: {error}") from None
-        version = content.get("format_version") if isinstance(content, dict) else None
-        if isinstance(version, int) and version > FORMAT_VERSION:
-            raise ArtefactError(
-                f"{path} has format version {version}, this version of ase_matprop reads up to {FORMAT_VERSION}; "
-                "upgrade with: pip install -U ase-matprop"
-            )
-        try:
-            card = cls.model_validate(content)
-            for name in card.properties:
-                get_property(name)
-        except (ValidationError, LookupError) as error:
-            reason = describe_validation(error) if isinstance(error, ValidationError) else str(error)
-            raise ArtefactError(f"{path} is no valid model card: {reason}") from None
-        return card
-
-    def write(self, folder: Path) -> None:
-        """Write the card into a model folder."""
-        (folder / CARD_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
-def describe_validation(error: ValidationError) -> str:
-    """Return pydantic's findings in one line, each with the name of the field."""
-    findings = []
-    for entry in error.errors():
-        where = ".".join(str(part) for part in entry["loc"]) or "document"
-        message = "unknown key" if entry["type"] == "extra_forbidden" else entry["msg"][0].lower() + entry["msg"][1:]
-        findings.append(f"{where}: {message}")
-    return "; ".join(findings)
+    def check(self) -> None:
+        for name in self.properties:
+            get_property(name)

@@ -7,7 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from ase_matprop.errors import ArtefactError, unknown_name
-from ase_matprop.models.card import CARD_FILE, ModelCard
+from ase_matprop.models.card import ModelCard
+from ase_matprop.models.folder import CARD_FILE
 
 ZOO = Path(str(files("ase_matprop.models").joinpath("zoo")))
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ase_matprop.descriptors.neighbors import NAME as NEIGHBORS
 from ase_matprop.descriptors.registry import get_descriptor
 from ase_matprop.errors import RecipeError, UnknownNameError, unknown_name
-from ase_matprop.models.card import describe_validation
+from ase_matprop.models.folder import describe_validation
 from ase_matprop.networks import ATOMISTIC_NETWORKS, NETWORKS, resolve_settings
 from ase_matprop.properties import get_property
 

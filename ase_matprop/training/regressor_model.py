@@ -14,7 +14,8 @@ import ase_matprop
 from ase_matprop.descriptors.registry import get_descriptor
 from ase_matprop.errors import RecipeError
 from ase_matprop.models import artefact
-from ase_matprop.models.card import DescriptorSpec, ErrorSummary, ModelCard, NetworkSpec, TrainingSet, WeightsSpec
+from ase_matprop.models.card import DescriptorSpec, ErrorSummary, ModelCard, NetworkSpec, TrainingSet
+from ase_matprop.models.folder import WeightsSpec
 from ase_matprop.networks import resolve_settings
 from ase_matprop.networks.schnetpack_adapter import MAX_Z
 from ase_matprop.properties import get_property

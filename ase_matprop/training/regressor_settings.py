@@ -12,7 +12,7 @@ from pydantic import ValidationError, model_validator
 
 from ase_matprop.descriptors.neighbors import NAME as NEIGHBORS
 from ase_matprop.errors import RecipeError, UnknownNameError
-from ase_matprop.models.card import describe_validation
+from ase_matprop.models.folder import describe_validation
 from ase_matprop.models.registry import read_card
 from ase_matprop.networks import ATOMISTIC_NETWORKS, resolve_settings
 from ase_matprop.training.recipe import DescriptorSection, ExclusionSection, NetworkSection, Section, TrainingSection

@@ -17,12 +17,8 @@ import ase_matprop
 from ase_matprop.descriptors.neighbors import Graphs
 from ase_matprop.models import artefact
 from ase_matprop.models.artefact import Artefact, Scaler, TargetTransform
-from ase_matprop.models.card import (
-    ModelCard,
-    NetworkSpec,
-    TrainingSet,
-    WeightsSpec,
-)
+from ase_matprop.models.card import ModelCard, NetworkSpec, TrainingSet
+from ase_matprop.models.folder import WeightsSpec
 from ase_matprop.models.loading import load_model
 from ase_matprop.networks import build_network, resolve_settings
 from ase_matprop.networks.ensemble import Ensemble, Network

@@ -148,3 +148,9 @@ def test_shipped_models_are_sound(name: str) -> None:
     assert sum(p.numel() for p in loaded.network.parameters()) == card.network.n_parameters
     assert (folder / card.weights.file).stat().st_size < 25_000_000
     assert {path.name for path in folder.iterdir()} == {"card.json", card.weights.file}
+
+
+def test_a_model_of_another_kind_says_which_command_it_is_for(tmp_path: Path) -> None:
+    (tmp_path / "card.json").write_text(json.dumps({"kind": "ebsd", "format_version": 1}))
+    with pytest.raises(ArtefactError, match=r"another kind of model \(ebsd\); it is for matprop ebsd predict"):
+        load_model(tmp_path)

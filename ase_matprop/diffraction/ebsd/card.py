@@ -7,29 +7,19 @@ on disk, hash of the weights and error messages are the same.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from ase_matprop.diffraction.ebsd.geometry import Detector
 from ase_matprop.diffraction.ebsd.networks import Output
 from ase_matprop.diffraction.ebsd.recipe import PreparationSection
-from ase_matprop.errors import ArtefactError
-from ase_matprop.models.card import CARD_FILE, WeightsSpec, describe_validation
-
-FORMAT_VERSION = 1
-KIND = "ebsd"
+from ase_matprop.models.folder import CardPart, FolderCard
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EbsdNetworkSpec(_Part):
+class EbsdNetworkSpec(CardPart):
     """The network: its name in :data:`.networks.NETWORKS`, what its numbers mean, and the members of the ensemble."""
 
     name: str
@@ -39,7 +29,7 @@ class EbsdNetworkSpec(_Part):
     n_parameters: int
 
 
-class PhaseSpec(_Part):
+class PhaseSpec(CardPart):
     """The crystal; ``lattice`` has a, b, c in Angstrom and alpha, beta, gamma in degrees."""
 
     name: str
@@ -48,7 +38,7 @@ class PhaseSpec(_Part):
     lattice: tuple[float, float, float, float, float, float]
 
 
-class OrientationErrors(_Part):
+class OrientationErrors(CardPart):
     """Disorientations from the truth on one set of patterns, in degrees; shares between 0 and 1."""
 
     n: int
@@ -59,7 +49,7 @@ class OrientationErrors(_Part):
     share_below_2: float
 
 
-class Confidence(_Part):
+class Confidence(CardPart):
     """What spread and residual of a result say, measured on the validation patterns.
 
     Attributes:
@@ -82,7 +72,7 @@ class Confidence(_Part):
         return np.fmax.reduce(known) if known else np.full(len(spread), np.nan)
 
 
-class EbsdCard(_Part):
+class EbsdCard(FolderCard):
     """What a set of weights is, which patterns it was trained on, and how wrong it is.
 
     Attributes:
@@ -92,8 +82,9 @@ class EbsdCard(_Part):
         training_seconds: of each member, on the machine that ``notes`` name.
     """
 
+    KIND: ClassVar[str | None] = "ebsd"
+
     kind: Literal["ebsd"] = "ebsd"
-    format_version: int = FORMAT_VERSION
     name: str
     description: str
     network: EbsdNetworkSpec
@@ -111,7 +102,6 @@ class EbsdCard(_Part):
     recipe: dict[str, Any]
     code_version: str
     created: str
-    weights: WeightsSpec
 
     def headline(self) -> str:
         """What the model achieves on its test set, in a few words."""
@@ -119,34 +109,3 @@ class EbsdCard(_Part):
             return ""
         errors = self.errors["test"]
         return f"{errors.mean:.2f} degrees mean, {errors.median:.2f} median on {errors.n} simulated patterns"
-
-    @classmethod
-    def read(cls, folder: Path) -> EbsdCard:
-        """Read the card of a model folder.
-
-        Raises:
-            ArtefactError: if there is none, or it is not an EBSD card that this version understands.
-        """
-        path = Path(folder) / CARD_FILE
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ArtefactError(f"{folder} is no model folder: {CARD_FILE} cannot be read ({error.strerror})") from None
-        except ValueError as error:
-            raise ArtefactError(f"{path} is no valid JSON: {error}") from None
-        if not isinstance(content, dict) or content.get("kind") != KIND:
-            raise ArtefactError(f"{path} is the card of another kind of model; give the folder of an EBSD model")
-        version = content.get("format_version")
-        if isinstance(version, int) and version > FORMAT_VERSION:
-            raise ArtefactError(
-                f"{path} has format version {version}, this version of ase_matprop reads up to {FORMAT_VERSION}; "
-                "upgrade with: pip install -U ase-matprop"
-            )
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            raise ArtefactError(f"{path} is no valid model card: {describe_validation(error)}") from None
-
-    def write(self, folder: Path) -> None:
-        """Write the card into a model folder."""
-        (Path(folder) / CARD_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -15,7 +15,7 @@ from ase_matprop.diffraction.ebsd.networks import NETWORKS, Output, build_networ
 from ase_matprop.diffraction.ebsd.preprocessing import Preprocessing
 from ase_matprop.diffraction.ebsd.simulation import Disturbances
 from ase_matprop.errors import RecipeError, unknown_name
-from ase_matprop.models.card import describe_validation
+from ase_matprop.models.folder import describe_validation
 
 
 class Section(BaseModel):

@@ -18,7 +18,7 @@ from ase_matprop.diffraction.ebsd.card import Confidence, EbsdCard, EbsdNetworkS
 from ase_matprop.diffraction.ebsd.master_pattern import MasterPattern
 from ase_matprop.diffraction.ebsd.recipe import EbsdRecipe
 from ase_matprop.diffraction.ebsd.training import HELD_OUT_SEEDS, HISTORY, held_out, predict_all, train
-from ase_matprop.models.card import WeightsSpec
+from ase_matprop.models.folder import WeightsSpec
 
 logger = logging.getLogger(__name__)
 

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors.torch import save as save_tensors
 
 from ase_matprop.diffraction.xrd.geometry import DetectorGeometry
 from ase_matprop.diffraction.xrd.networks import PatternNetwork, build_pattern_network
 from ase_matprop.errors import ArtefactError, MatPropError
-from ase_matprop.models.artefact import read_weights
-from ase_matprop.models.card import CARD_FILE, ModelCard, WeightsSpec, describe_validation
-
-FORMAT_VERSION = 1
-KIND = "xrd-phase-regions"
+from ase_matprop.models.folder import CardPart, FolderCard, load_network, network_tensors, read_weights, write_weights
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PatternNetworkSpec(_Part):
+class PatternNetworkSpec(CardPart):
     """The network: its name in :data:`ase_matprop.diffraction.xrd.networks.NETWORKS` and its settings."""
 
     name: str
@@ -34,7 +22,7 @@ class PatternNetworkSpec(_Part):
     n_parameters: int
 
 
-class InputSpec(_Part):
+class InputSpec(CardPart):
     """What the network is fed with.
 
     Attributes:
@@ -67,7 +55,7 @@ class InputSpec(_Part):
         )
 
 
-class PatternCard(_Part):
+class PatternCard(FolderCard):
     """What an XRD network is, what it was trained on, and how often it is right.
 
     Attributes:
@@ -78,8 +66,9 @@ class PatternCard(_Part):
         training: settings of the training.
     """
 
-    format_version: int = FORMAT_VERSION
-    kind: str = KIND
+    KIND: ClassVar[str | None] = "xrd-phase-regions"
+
+    kind: Literal["xrd-phase-regions"] = "xrd-phase-regions"
     name: str
     description: str
     network: PatternNetworkSpec
@@ -92,36 +81,6 @@ class PatternCard(_Part):
     citation: list[str]
     code_version: str
     created: str
-    weights: WeightsSpec
-
-    @classmethod
-    def read(cls, folder: Path) -> PatternCard:
-        """Read the card of a model folder.
-
-        Raises:
-            ArtefactError: if there is none, or it is no card of an XRD network that this version understands.
-        """
-        path = folder / CARD_FILE
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ArtefactError(f"{folder} is no model folder: {CARD_FILE} cannot be read ({error.strerror})") from None
-        except ValueError as error:
-            raise ArtefactError(f"{path} is no valid JSON: {error}") from None
-        found = content.get("kind") if isinstance(content, dict) else None
-        if found != KIND:
-            raise ArtefactError(
-                f"{folder} is no XRD network (kind {found!r}); give a folder with a card of kind {KIND!r}"
-            )
-        if content.get("format_version", 0) > FORMAT_VERSION:
-            raise ArtefactError(
-                f"{path} has format version {content['format_version']}, this version of ase_matprop reads up to "
-                f"{FORMAT_VERSION}; upgrade with: pip install -U ase-matprop"
-            )
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            raise ArtefactError(f"{path} is no valid model card: {describe_validation(error)}") from None
 
 
 def geometry_entries(geometries: tuple[DetectorGeometry, ...]) -> list[dict[str, Any]]:
@@ -132,23 +91,14 @@ def geometry_entries(geometries: tuple[DetectorGeometry, ...]) -> list[dict[str,
 def save(folder: Path, card: PatternCard, network: PatternNetwork) -> PatternCard:
     """Write a model folder and return its card, completed with the hash of the weights.
 
+    Weights are stored with the precision ``card.weights.dtype``: ``"float32"`` or ``"float16"``.
+
     Raises:
-        ArtefactError: if weights are not finite.
+        ArtefactError: if weights are not finite, also because they are too large for float16.
     """
-    tensors = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise ArtefactError(f"the tensor {name} has values that are not finite; train with a lower learning rate")
-    folder.mkdir(parents=True, exist_ok=True)
-    data = save_tensors(tensors)
-    (folder / card.weights.file).write_bytes(data)
-    spec = WeightsSpec(file=card.weights.file, sha256=hashlib.sha256(data).hexdigest(), dtype="float32")
+    spec = write_weights(folder, card.weights, network_tensors(network, card.weights.dtype))
     card = card.model_copy(update={"weights": spec})
-    (folder / CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    card.write(folder)
     return card
 
 
@@ -159,16 +109,13 @@ def load(folder: Path) -> tuple[PatternCard, PatternNetwork]:
         ArtefactError: if the folder is incomplete, was altered, or its tensors do not fit the network of the card.
     """
     card = PatternCard.read(folder)
-    tensors = read_weights(folder, cast(ModelCard, card))  # of which it needs name and hash of the file
+    tensors = read_weights(folder, card.weights)
     try:
         with torch.random.fork_rng(devices=[]):  # random weights are made, and overwritten
             network = build_pattern_network(card.network.name, card.network.settings)
-        missing, unexpected = network.load_state_dict(tensors, strict=False)
-        missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-        if missing or unexpected:
-            raise ValueError(f"missing tensors {missing[:3]}, unexpected tensors {unexpected[:3]}")
+        load_network(network, tensors)
         if len(card.inputs.detector_geometries()) != network.n_frames:
             raise ValueError("the card has not one geometry for each frame")
     except (RuntimeError, ValueError, KeyError, LookupError, MatPropError) as error:
         raise ArtefactError(f"the weights in {folder} do not fit the network of their card: {error}") from None
-    return card, network.eval()
+    return card, network

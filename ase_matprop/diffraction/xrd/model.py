@@ -18,8 +18,8 @@ from ase_matprop.diffraction.xrd.networks import build_pattern_network
 from ase_matprop.diffraction.xrd.predictor import PatternPredictor
 from ase_matprop.diffraction.xrd.regions import METALS
 from ase_matprop.diffraction.xrd.simulation import ImageSet
-from ase_matprop.diffraction.xrd.training import TrainingSettings, image_scale, train_network
-from ase_matprop.models.card import WeightsSpec
+from ase_matprop.diffraction.xrd.training import TrainingSettings, image_scale, probabilities, train_network
+from ase_matprop.models.folder import WeightsSpec, load_network, network_tensors
 
 _CITATION = ["D. Jha, Ph.D. thesis, Northwestern University (2020), chapter 7"]
 
@@ -36,7 +36,9 @@ def train_model(
     background: str = "none",
     training_set: Mapping[str, Any] | None = None,
     accuracies: Mapping[str, float] | None = None,
+    held_out: Mapping[str, ImageSet] | None = None,
     notes: tuple[str, ...] = (),
+    precision: str = "float32",
     seed: int = 0,
     progress: Callable[[int, float], None] | None = None,
 ) -> PatternPredictor:
@@ -53,7 +55,10 @@ def train_model(
         background: what is taken off images before the network: ``"none"``, ``"minimum"`` or ``"minimum_mean"``.
         training_set: facts on the data for the card, besides the number of images of each region.
         accuracies: what was measured, such as by cross-validation with the same settings.
+        held_out: further images by what the card is to call them; the network has no part of them in its training, and
+            the share that the stored weights get right is added to the accuracies.
         notes: for the card.
+        precision: of the stored weights, ``"float32"`` or ``"float16"``.
         seed: of initial weights and of the order of the images.
         progress: as for :func:`ase_matprop.diffraction.xrd.training.train_network`.
 
@@ -72,6 +77,12 @@ def train_model(
         torch.manual_seed(seed)
         model = build_pattern_network(method, settings)
         train_network(model, images / scale, data.compositions, data.labels, training, seed=seed, progress=progress)
+    load_network(model, network_tensors(model, precision))  # rounded as they are stored, before anything is measured
+    measured = dict(accuracies or {})
+    for test_name, test in (held_out or {}).items():
+        inputs = remove_background(test.images, background, filter_size)[0].astype(np.float32) / scale
+        found = probabilities(model, inputs, test.compositions).argmax(axis=1)
+        measured[test_name] = round(float(np.mean(found == test.labels)), 4)
     means = data.images.mean(axis=(1, 2, 3))
     counts = np.bincount(data.labels, minlength=len(data.classes))
     card = PatternCard(
@@ -89,7 +100,7 @@ def train_model(
             geometries=geometry_entries(data.geometries),
         ),
         classes=list(data.classes),
-        accuracies=dict(accuracies or {}),
+        accuracies=measured,
         training_set=dict(training_set or {})
         | {"images": {region: int(n) for region, n in zip(data.classes, counts, strict=True)}},
         training=asdict(training) | {"seed": seed},
@@ -97,6 +108,6 @@ def train_model(
         citation=_CITATION,
         code_version=__version__,
         created=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        weights=WeightsSpec(sha256="", dtype="float32"),
+        weights=WeightsSpec(sha256="", dtype=precision),
     )
     return PatternPredictor(save(folder, card, model), model)

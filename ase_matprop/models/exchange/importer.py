@@ -21,12 +21,13 @@ import ase_matprop
 from ase_matprop.descriptors.registry import get_descriptor
 from ase_matprop.errors import ArtefactError, MissingDependencyError, unknown_name
 from ase_matprop.models import artefact
-from ase_matprop.models.card import DescriptorSpec, ModelCard, NetworkSpec, WeightsSpec, describe_validation
+from ase_matprop.models.card import DescriptorSpec, ModelCard, NetworkSpec
 from ase_matprop.models.exchange.chain import LINEAR, Affine, DenseChain, DenseLayer
 from ase_matprop.models.exchange.common import check_new, new_output, sha256_of
 from ase_matprop.models.exchange.keras_files import read_keras
 from ase_matprop.models.exchange.onnx_files import read_onnx, run_onnx
 from ase_matprop.models.exchange.published import PUBLISHED, PublishedNetwork
+from ase_matprop.models.folder import WeightsSpec, describe_validation
 from ase_matprop.models.predictor import Predictor
 from ase_matprop.networks import build_network, resolve_settings
 from ase_matprop.networks.ensemble import Ensemble

@@ -176,7 +176,7 @@ def test_altered_folders_are_refused(folder: Path, tmp_path: Path) -> None:
     weights = (folder / "weights.safetensors").read_bytes()
     for name, content, data, message in (
         ("weights", card, weights[:-1] + b"x", "corrupted or altered"),
-        ("kind", card | {"kind": "other"}, weights, "no XRD network"),
+        ("kind", card | {"kind": "other"}, weights, "another kind of model"),
         ("version", card | {"format_version": 99}, weights, "format version 99"),
         ("key", card | {"other": 1}, weights, "other: unknown key"),
         (
