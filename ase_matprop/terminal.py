@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ase_matprop.models import ModelCard
+    from ase_matprop.models.folder import FolderCard
 
 _FEW = 20  # structures; below, no progress bar
 
@@ -68,6 +69,33 @@ def print_card(card: ModelCard) -> None:
         console.print(quality)
     if not card.headline():
         console.print("no error of this model was measured by ase_matprop")
+
+
+def print_fields(card: FolderCard) -> None:
+    """Print the fields of a card of another kind."""
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("model", card.name)
+    facts.add_row("", escape(card.description))
+    facts.add_row("on test rows", card.headline() or "no error of this model was measured by ase_matprop")
+    hidden = {"name", "description", "notes", "citation", "kind", "format_version", "weights", "recipe"}
+    for name, value in card.model_dump(mode="json").items():
+        if name not in hidden:
+            facts.add_row(name.replace("_", " "), escape(_flat(value)))
+    for note in card.notes:
+        facts.add_row("note", escape(note))
+    for citation in card.citation:
+        facts.add_row("cite", escape(citation))
+    facts.add_row("weights", f"{card.weights.dtype}, sha256 {card.weights.sha256[:16]}...")
+    console.print(facts)
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(each)}" for key, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_flat, value))
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 @contextlib.contextmanager

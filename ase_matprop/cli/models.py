@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from ase_matprop.errors import ArtefactError
-from ase_matprop.terminal import clean_errors, print_card
+from ase_matprop.terminal import clean_errors, print_card, print_fields
+
+if TYPE_CHECKING:
+    from ase_matprop.models.folder import FolderCard
 
 app = typer.Typer(help="List, describe, check, import and export models.", no_args_is_help=True)
 
@@ -19,33 +22,49 @@ app = typer.Typer(help="List, describe, check, import and export models.", no_ar
 def models_list() -> None:
     """List the shipped models with their measured errors."""
     with clean_errors():
-        from ase_matprop.descriptors.registry import get_descriptor
-        from ase_matprop.models import list_models
+        from ase_matprop.diffraction import shipped
+        from ase_matprop.models import ModelCard, list_models
         from ase_matprop.models.registry import read_card
-        from ase_matprop.properties import get_property
 
-        cards = [read_card(name) for name in list_models()]
+        cards: list[FolderCard] = [read_card(name) for name in list_models()]
+        cards += map(shipped.read_card, shipped.list_models().values())
         if not sys.stdout.isatty():
             typer.echo("name,property,unit,inputs,test_rows,test_mae,test_accuracy,elements")
             for card in cards:
-                mae = f"{card.errors['test'].mae:.4f}" if card.errors else ""
-                accuracy = f"{card.classification['test'].accuracy:.4f}" if card.classification else ""
-                n_rows = card.training_set.rows["test"]
-                typer.echo(
-                    f"{card.name},{'+'.join(card.properties)},{card.unit},{card.descriptor.name},{n_rows},{mae},{accuracy},"
-                    f"{len(card.elements)}"
-                )
+                told = card.summary()
+                numbers = ("" if value is None else f"{value:.4f}" for value in (told.error, told.accuracy))
+                n_elements = len(card.elements) if isinstance(card, ModelCard) else ""
+                cells = (card.name, told.property, told.unit, told.inputs, told.n_test, *numbers, n_elements)
+                typer.echo(",".join("" if cell is None else str(cell) for cell in cells))
             return
         table = Table("model", "property", "from", "on test rows", "test rows", "elements")
         table.columns[0].no_wrap = True
         for card in cards:
-            properties = ", ".join(get_property(name).long_name for name in card.properties)
-            needed = "structure" if get_descriptor(card.descriptor.name).needs_structure else "formula"
-            rows = str(card.training_set.rows["test"])
-            table.add_row(card.name, properties, needed, card.headline(), rows, str(len(card.elements)))
+            told = card.summary()
+            rows = "" if told.n_test is None else str(told.n_test)
+            n_elements = str(len(card.elements)) if isinstance(card, ModelCard) else ""
+            table.add_row(card.name, _property(card), _inputs(card), card.headline(), rows, n_elements)
         console = Console()
         console.print(table)
         console.print("matprop models info MODEL shows the card of a model", highlight=False)
+
+
+def _property(card: FolderCard) -> str:
+    from ase_matprop.models import ModelCard
+    from ase_matprop.properties import get_property
+
+    if isinstance(card, ModelCard):
+        return ", ".join(get_property(name).long_name for name in card.properties)
+    return card.summary().property.replace("_", " ")
+
+
+def _inputs(card: FolderCard) -> str:
+    from ase_matprop.descriptors.registry import get_descriptor
+    from ase_matprop.models import ModelCard
+
+    if isinstance(card, ModelCard):
+        return "structure" if get_descriptor(card.descriptor.name).needs_structure else "formula"
+    return card.summary().inputs
 
 
 @app.command("info")
@@ -57,13 +76,18 @@ def models_info(
 ) -> None:
     """Show the card of a model."""
     with clean_errors():
+        from ase_matprop.diffraction import shipped
+        from ase_matprop.models import ModelCard
         from ase_matprop.models.registry import read_card
 
-        card = read_card(model)
+        folder = shipped.find_model(model)
+        card = read_card(model) if folder is None else shipped.read_card(folder)
         if as_json:
             typer.echo(card.model_dump_json(indent=2))
-        else:
+        elif isinstance(card, ModelCard):
             print_card(card)
+        else:
+            print_fields(card)
 
 
 @app.command("verify")
@@ -75,14 +99,16 @@ def models_verify(
 ) -> None:
     """Check that model folders are complete and unaltered: hash of the weights, shapes, card."""
     with clean_errors():
+        from ase_matprop.diffraction import shipped
         from ase_matprop.models import artefact, list_models
         from ase_matprop.models.registry import find_model
 
         failed = False
-        for name in models or list_models():
+        for name in models or [*list_models(), *shipped.list_models()]:
             try:
-                loaded = artefact.load(find_model(name))
-                typer.echo(f"{name}: ok (sha256 {loaded.card.weights.sha256[:16]})")
+                folder = shipped.find_model(name)
+                card = artefact.load(find_model(name)).card if folder is None else shipped.verify(folder)
+                typer.echo(f"{name}: ok (sha256 {card.weights.sha256[:16]})")
             except (ArtefactError, LookupError) as error:
                 failed = True
                 typer.echo(f"{name}: {error}", err=True)

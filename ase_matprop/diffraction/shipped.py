@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from ase_matprop.errors import unknown_name
-from ase_matprop.models.folder import CARD_FILE
+from ase_matprop.models.folder import CARD_FILE, FolderCard
 
 Kind = Literal["ebsd", "xrd"]
 
@@ -40,6 +40,43 @@ def model_path(name_or_path: str | os.PathLike[str], kind: Kind) -> Path:
     if path.is_dir():
         return path
     raise unknown_name(f"{kind.upper()} model (neither a shipped one nor a model folder)", str(name_or_path), known)
+
+
+def list_models() -> dict[str, Path]:
+    """Return the folders of all shipped diffraction networks by name, sorted."""
+    return {card.parent.name: card.parent for card in sorted(ZOO.glob(f"*/{CARD_FILE}"))}
+
+
+def find_model(name_or_path: str | os.PathLike[str]) -> Path | None:
+    """Return the folder of a diffraction network of any kind, None where there is none of this name."""
+    folder = list_models().get(os.fspath(name_or_path), Path(name_or_path).expanduser())
+    return folder if _kind(folder / CARD_FILE) in _CARD_KINDS.values() else None
+
+
+def read_card(folder: Path) -> FolderCard:
+    """Return the card of a diffraction network of any kind.
+
+    Raises:
+        ArtefactError: if it is no card that this version understands.
+    """
+    from ase_matprop.diffraction.ebsd.card import EbsdCard
+    from ase_matprop.diffraction.xrd.card import PatternCard
+
+    return (EbsdCard if _kind(folder / CARD_FILE) == _CARD_KINDS["ebsd"] else PatternCard).read(folder)
+
+
+def verify(folder: Path) -> FolderCard:
+    """Load a diffraction network of any kind and return its card.
+
+    Raises:
+        ArtefactError: if the folder is incomplete, was altered, or its tensors do not fit the network of the card.
+    """
+    from ase_matprop.diffraction.ebsd import artefact
+    from ase_matprop.diffraction.xrd import card as xrd
+
+    if _kind(folder / CARD_FILE) == _CARD_KINDS["ebsd"]:
+        return artefact.load(folder).card
+    return xrd.load(folder)[0]
 
 
 def _kind(card: Path) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from ase_matprop.models.folder import CardPart, FolderCard
+from ase_matprop.models.folder import CardPart, CardSummary, FolderCard
 from ase_matprop.properties import MaterialProperty, get_property
 
 
@@ -93,8 +93,6 @@ class ModelCard(FolderCard):
         recipe: the recipe of the training run, as it was read.
     """
 
-    name: str
-    description: str
     property: str
     unit: str
     per_atom: bool
@@ -107,11 +105,7 @@ class ModelCard(FolderCard):
     further_properties: list[str] = Field(default_factory=list)
     further_errors: dict[str, dict[str, ErrorSummary]] = Field(default_factory=dict)
     classification: dict[str, ClassificationSummary] = Field(default_factory=dict)
-    notes: list[str] = Field(default_factory=list)
-    citation: list[str]
     recipe: dict[str, Any]
-    code_version: str
-    created: str
 
     @builtins.property  # the field named property hides it
     def material_property(self) -> MaterialProperty:
@@ -140,8 +134,18 @@ class ModelCard(FolderCard):
         minima = (get_property(name).minimum for name in self.properties)
         return [-math.inf if minimum is None else minimum for minimum in minima]
 
+    def summary(self) -> CardSummary:
+        test, quality = self.errors.get("test"), self.classification.get("test")
+        return CardSummary(
+            property="+".join(self.properties),
+            unit=self.unit,
+            inputs=self.descriptor.name,
+            n_test=self.training_set.rows.get("test"),
+            error=None if test is None else test.mae,
+            accuracy=None if quality is None else quality.accuracy,
+        )
+
     def headline(self) -> str:
-        """What the model achieves on its test set, in a few words; empty if it was never measured."""
         if "test" in self.classification:
             return f"accuracy {self.classification['test'].accuracy:.4f}"
         return f"MAE {self.errors['test'].mae:.4f} {self.unit}" if "test" in self.errors else ""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ase_matprop.errors import ArtefactError
 
@@ -34,6 +35,27 @@ class WeightsSpec(CardPart):
     dtype: str
 
 
+@dataclass(frozen=True)
+class CardSummary:
+    """One line of a list of models.
+
+    Attributes:
+        property: what is predicted.
+        unit: of ``error`` and of what is predicted; empty for a class.
+        inputs: what it is predicted from.
+        n_test: rows of the test set, None if there is none.
+        error: mean absolute error on it, or mean disorientation; None for a class.
+        accuracy: share of right classes on it; None for a number.
+    """
+
+    property: str
+    unit: str
+    inputs: str
+    n_test: int | None
+    error: float | None = None
+    accuracy: float | None = None
+
+
 class FolderCard(CardPart):
     """What all cards have.
 
@@ -41,6 +63,12 @@ class FolderCard(CardPart):
         KIND: what the field ``kind`` of such a card says, None for predictions from structures and formulas, whose card
             has no such field.
         FORMAT_VERSION: the newest that is understood.
+        name: of the model.
+        description: one sentence.
+        notes: what a user should know besides.
+        citation: what to cite.
+        code_version: of this package, when the model was made.
+        created: day when it was made.
         weights: the weights file.
     """
 
@@ -48,7 +76,21 @@ class FolderCard(CardPart):
     FORMAT_VERSION: ClassVar[int] = 1
 
     format_version: int = 1
+    name: str
+    description: str
+    notes: list[str] = Field(default_factory=list)
+    citation: list[str]
+    code_version: str
+    created: str
     weights: WeightsSpec
+
+    def summary(self) -> CardSummary:
+        """Return what a list of models says of it."""
+        raise NotImplementedError
+
+    def headline(self) -> str:
+        """What the model achieves on its test set, in a few words; empty if it was never measured."""
+        raise NotImplementedError
 
     @classmethod
     def read(cls, folder: Path) -> Self:

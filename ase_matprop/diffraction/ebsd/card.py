@@ -16,7 +16,7 @@ from pydantic import Field
 from ase_matprop.diffraction.ebsd.geometry import Detector
 from ase_matprop.diffraction.ebsd.networks import Output
 from ase_matprop.diffraction.ebsd.recipe import PreparationSection
-from ase_matprop.models.folder import CardPart, FolderCard
+from ase_matprop.models.folder import CardPart, CardSummary, FolderCard
 
 
 class EbsdNetworkSpec(CardPart):
@@ -85,8 +85,6 @@ class EbsdCard(FolderCard):
     KIND: ClassVar[str | None] = "ebsd"
 
     kind: Literal["ebsd"] = "ebsd"
-    name: str
-    description: str
     network: EbsdNetworkSpec
     phase: PhaseSpec
     detector: Detector
@@ -97,14 +95,19 @@ class EbsdCard(FolderCard):
     confidence: Confidence
     training_patterns: int
     training_seconds: list[float] = Field(default_factory=list)
-    notes: list[str] = Field(default_factory=list)
-    citation: list[str]
     recipe: dict[str, Any]
-    code_version: str
-    created: str
+
+    def summary(self) -> CardSummary:
+        test = self.errors.get("test")
+        return CardSummary(
+            property="crystal_orientation",
+            unit="degrees",
+            inputs="EBSD pattern",
+            n_test=None if test is None else test.n,
+            error=None if test is None else test.mean,
+        )
 
     def headline(self) -> str:
-        """What the model achieves on its test set, in a few words."""
         if "test" not in self.errors:
             return ""
         errors = self.errors["test"]

@@ -69,18 +69,12 @@ class PatternCard(FolderCard):
     KIND: ClassVar[str | None] = "xrd-phase-regions"
 
     kind: Literal["xrd-phase-regions"] = "xrd-phase-regions"
-    name: str
-    description: str
     network: PatternNetworkSpec
     inputs: InputSpec
     classes: list[str]
     accuracies: dict[str, float]
     training_set: dict[str, Any]
     training: dict[str, Any]
-    notes: list[str]
-    citation: list[str]
-    code_version: str
-    created: str
 
 
 def geometry_entries(geometries: tuple[DetectorGeometry, ...]) -> list[dict[str, Any]]:
