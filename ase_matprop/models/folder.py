@@ -131,7 +131,7 @@ class FolderCard(CardPart):
 
     def write(self, folder: Path) -> None:
         """Write the card into a model folder."""
-        (Path(folder) / CARD_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        _replace(Path(folder) / CARD_FILE, (self.model_dump_json(indent=2) + "\n").encode())
 
 
 #: kind of model -> what to do with it
@@ -189,8 +189,15 @@ def write_weights(folder: Path, spec: WeightsSpec, tensors: Mapping[str, Tensor]
             )
     folder.mkdir(parents=True, exist_ok=True)
     data = save(dict(tensors))
-    (folder / spec.file).write_bytes(data)
+    _replace(folder / spec.file, data)
     return spec.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file beside the old one, and put it in its place when it is whole."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(data)
+    partial.replace(path)
 
 
 def network_tensors(network: nn.Module, dtype: str, prefix: str = "") -> dict[str, Tensor]:
