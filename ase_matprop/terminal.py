@@ -127,14 +127,17 @@ def show_predictions(frame: pd.DataFrame) -> None:
         unit = frame[column].iloc[0] if column in frame else ""
         headers.append(PROPERTIES[name].long_name + (f" ({unit})" if unit else ""))
     trust = [name for name in ("spread", "disagreement", "distance") if name in frame and frame[name].notna().any()]
-    table = Table("input", "formula", "atoms", *headers, *map(str, classes), *trust)
+    known = ["reference"] if "reference" in frame else []
+    table = Table("input", "formula", "atoms", *headers, *known, *map(str, classes), *trust)
     table.columns[0].overflow = "fold"
     for label, row in zip(_short_names(frame["name"]), frame.to_dict("records"), strict=True):
         if row["error"] is not None:
             table.add_row(escape(label), row["formula"], "", "[red]failed[/red]")
             continue
         n_atoms = "" if pd.isna(row["n_atoms"]) else str(row["n_atoms"])
-        cells = [c if isinstance(c, str) else f"{c:.4f}" for c in (row[column] for column in (*names, *classes))]
+        cells = [
+            c if isinstance(c, str) else f"{c:.4f}" for c in (row[column] for column in (*names, *known, *classes))
+        ]
         digits = {"distance": 2}
         cells += ["" if pd.isna(row[name]) else f"{row[name]:.{digits.get(name, 4)}f}" for name in trust]
         table.add_row(escape(label), row["formula"], n_atoms, *cells)
