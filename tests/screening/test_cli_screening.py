@@ -191,6 +191,7 @@ def test_top(done: Path, tmp_path: Path) -> None:
     highest = rows(matprop("top", done, "--by", "formation_energy_per_atom", "--highest", "--n", 3).stdout)
     assert float(highest[0]["formation_energy_per_atom"]) >= float(highest[-1]["formation_energy_per_atom"])
     result = matprop("top", done, "--output", tmp_path / "best.json")
+    assert "units of the candidates: formation_energy_per_atom in eV/atom, e_above_hull in eV/atom" in result.stderr
     assert result.exit_code == 0 and "rows in" in result.stderr and result.stdout == ""
     assert json.loads((tmp_path / "best.json").read_text())
 
