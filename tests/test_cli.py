@@ -59,7 +59,7 @@ def test_predict_exit_code_zero(structures: Path, small_model: Path) -> None:
 
 def test_predict_beside_known_values(structures: Path, small_model: Path, tmp_path: Path) -> None:
     known = tmp_path / "known.csv"
-    known.write_text("id,formation_energy_per_atom\nPOSCAR_NaCl,-2.1\nb_MgO,-3.0\nother,1\n")
+    known.write_text("# measured\nid,formation_energy_per_atom\nPOSCAR_NaCl,-2.1\nb_MgO,-3.0\nother,1\n")
     plot = tmp_path / "parity.html"
     inputs = ["predict", structures / "POSCAR_NaCl", structures / "b_MgO.cif", "-m", small_model]
     result = run(*inputs, "--reference-values", known, "--plot", plot)

@@ -85,14 +85,14 @@ class KnownValues:
         return float("nan")
 
     def _read(self) -> None:
-        from ase_matprop.compositions.tables import FORMULA_COLUMNS
+        from ase_matprop.compositions.tables import FORMULA_COLUMNS, without_comments
         from ase_matprop.structures.files import COMPRESSIONS
 
         try:
             with COMPRESSIONS.get(self._path.suffix.lower(), open)(
                 self._path, "rt", encoding="utf-8-sig", newline=""
             ) as stream:
-                rows = list(csv.DictReader(stream))
+                rows = list(csv.DictReader(without_comments(stream)))
         except (OSError, EOFError, ValueError, csv.Error) as error:
             reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
             raise MatPropError(f"the reference values {self._path}: the file {reason}") from None

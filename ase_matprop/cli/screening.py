@@ -145,7 +145,7 @@ def hull(
     ] = False,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Phase diagram to draw: .html (interactive) or .png.", show_default=False),
+        typer.Option(help="Phase diagram to draw: .html (interactive), .png, .svg or .pdf.", show_default=False),
     ] = None,
     system: Annotated[
         str | None, typer.Option(help="System of the phase diagram, such as Li-Fe-O.", show_default=False)
