@@ -360,6 +360,6 @@ def _show(table: Any, output: Path | None, units: Mapping[str, str]) -> None:
         return
     else:
         typer.echo(table.to_csv(index=False, float_format=FLOAT_FORMAT), nl=False)
-    named = [f"{name} in {unit}" for name, unit in units.items() if name in table]
+    named = [f"{name} in {unit}" for name, unit in units.items() if name in table and table[name].notna().any()]
     if named:
         typer.echo(f"units of the candidates: {', '.join(named)}", err=True)

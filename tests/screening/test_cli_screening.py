@@ -281,8 +281,9 @@ def test_tables_on_a_terminal(done: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setenv("COLUMNS", "100")
     table = Results(done).top(3)
     table["warning"] = [None, "far from the training set [0.9]", None]
-    show_candidates(table)
+    show_candidates(table, Results(done).units)
     shown = capsys.readouterr().out
+    assert shown.count("(eV/atom)") == 2  # that of the energies, and that of the distances
     assert all(formula in shown for formula in table["formula"])
     assert "far from the training set [0.9]" in shown and "nan" not in shown.lower()
     assert f"{table['e_above_hull'].iloc[0]:.4f}" in shown
