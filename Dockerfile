@@ -25,7 +25,7 @@ ENV PATH=/opt/matprop/bin:${PATH} \
     PYTHONUNBUFFERED=1
 COPY --from=build /opt/matprop /opt/matprop
 RUN useradd --create-home --uid 1000 matprop && install --directory --owner=matprop /data
-USER matprop
+USER 1000
 WORKDIR /data
 # an image whose models are damaged, or whose libraries cannot be loaded, is not made
 RUN matprop models verify && matprop predict MgO --model elemnet-mp
