@@ -84,7 +84,7 @@ about:
 
 def conda_requirement(requirement: str) -> str:
     """Return a requirement of pyproject.toml as conda writes it: ``torch>=2.4`` becomes ``pytorch >=2.4``."""
-    name, versions = re.fullmatch(r"([\w.-]+)(?:\[[\w,-]+\])?\s*([^;]*)", requirement).groups()
+    name, versions = re.fullmatch(r"([\w.-]+)(?:\[[\w,-]+\])?\s*([^;]*)(?:;.*)?", requirement).groups()
     return f"{CONDA_NAMES.get(name.lower(), name.lower())} {versions.replace(' ', '')}".strip()
 
 

@@ -35,8 +35,15 @@ def execute(path: Path) -> nbformat.NotebookNode:
         nbclient.exceptions.CellExecutionError: if a cell fails; the message has the cell and the traceback.
     """
     notebook = nbformat.read(path, as_version=4)
-    folder = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=folder, record_timing=False).execute()
+    client = NotebookClient(
+        notebook,
+        timeout=SECONDS,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+        record_timing=False,
+        extra_arguments=["--IPKernelApp.log_level=40"],  # errors only, on the terminal
+    )
+    client.execute()
     return cleaned(notebook)
 
 
