@@ -21,8 +21,8 @@ import ase_matprop
 from ase_matprop.errors import MatPropError
 
 DISTRIBUTION = "ase-matprop"
-#: extras that say nothing to a user
-_INTERNAL_EXTRAS = ("dev",)
+#: extras for people who work on the package, which say nothing to a user
+_INTERNAL_EXTRAS = ("dev", "docs")
 #: variables that decide where files are looked for and how many threads are used; no others are shown
 _VARIABLES = (
     "MATPROP_DATA",
