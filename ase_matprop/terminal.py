@@ -20,6 +20,7 @@ from ase_matprop.properties import PROPERTIES, get_property
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ase_matprop.environment import Environment
     from ase_matprop.models import ModelCard
     from ase_matprop.models.folder import FolderCard
 
@@ -96,6 +97,39 @@ def _flat(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(_flat, value))
     return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def print_environment(environment: Environment) -> None:
+    """Print what this package runs on, as lines that can be pasted into a bug report."""
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
+
+    def add(title: str, lines: Iterable[str]) -> None:
+        for number, line in enumerate(lines):
+            facts.add_row("" if number else title, line)
+
+    same = environment.installed_version in (None, environment.version)
+    stale = "" if same else f" (but {environment.installed_version} is installed)"
+    facts.add_row("ase_matprop", environment.version + stale)
+    facts.add_row("Python", environment.python)
+    facts.add_row("", escape(environment.executable))
+    facts.add_row("platform", escape(environment.platform))
+    add("devices", (escape(f"{device.name}: {device.description}") for device in environment.devices))
+    add("threads", (f"{name}: {'not known' if n is None else n}" for name, n in environment.threads.items()))
+    add("variables", (escape(f"{name}={value}") for name, value in environment.variables.items()))
+    add("folders", (escape(f"{name}: {path}") for name, path in environment.folders.items()))
+    for number, model in enumerate(environment.models):
+        state = "weights verified" if model.problem is None else f"[red]{escape(model.problem)}[/red]"
+        facts.add_row("" if number else "models", f"{escape(model.name)} ({model.n_bytes / 1e6:.1f} MB): {state}")
+    facts.add_row("libraries", escape(", ".join(map(str, environment.libraries))))
+    for number, (extra, libraries) in enumerate(environment.extras.items()):
+        missing = [library for library in libraries if not library.accepted]
+        state = f"[yellow]{escape(', '.join(map(str, missing)))}[/yellow]" if missing else "installed"
+        facts.add_row("" if number else "extras", f"{extra}: {state}")
+    add("problems", (f"[red]{escape(problem)}[/red]" for problem in environment.problems))
+    console.print(facts)
 
 
 @contextlib.contextmanager

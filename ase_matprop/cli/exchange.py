@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ase_matprop.cli.completion import model_names
 from ase_matprop.terminal import clean_errors, print_card, progress
 
 _Output = Annotated[
@@ -77,7 +78,10 @@ def download(
 
 def export(
     model: Annotated[
-        str, typer.Argument(help="Name of a shipped model, or path of a model folder.", show_default=False)
+        str,
+        typer.Argument(
+            help="Name of a shipped model, or path of a model folder.", show_default=False, autocompletion=model_names
+        ),
     ],
     format: Annotated[str, typer.Option("--format", "-f", help="onnx or torchscript.")] = "onnx",
     output: Annotated[

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ase_matprop.cli.completion import model_names
 from ase_matprop.errors import MatPropError
 from ase_matprop.terminal import clean_errors, progress
 
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", int, float)
 
-Model = Annotated[str, typer.Argument(help="Name of a shipped model, or path of a model folder.", show_default=False)]
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a shipped model, or path of a model folder.", show_default=False, autocompletion=model_names
+    ),
+]
 Data = Annotated[
     list[str],
     typer.Argument(

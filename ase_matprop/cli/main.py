@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import ase_matprop
-from ase_matprop.cli import ebsd, exchange, finetuning, models, screening, training, vasp, xrd
+from ase_matprop.cli import ebsd, exchange, finetuning, info, models, screening, training, vasp, xrd
+from ase_matprop.cli.completion import model_names
 from ase_matprop.errors import MatPropError
 from ase_matprop.table_files import FLOAT_FORMAT, TableFile
 from ase_matprop.terminal import clean_errors, progress, show_features, show_predictions
@@ -41,6 +42,7 @@ finetuning.register(app)
 screening.register(app)
 ebsd.register(app)
 xrd.register(app)
+info.register(app)
 
 _FEATURES_AT_ONCE = 256
 _SHOWN_FAILURES = 100  # the table has all
@@ -54,7 +56,12 @@ Inputs = Annotated[
         show_default=False,
     ),
 ]
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="Name of a shipped model, or path of a model folder.")]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help="Name of a shipped model, or path of a model folder.", autocompletion=model_names
+    ),
+]
 OutputOption = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="File to write, ending in .csv, .json or .parquet.", show_default=False),
@@ -104,6 +111,7 @@ def predict(
         typer.Option(
             help="Another model of the same property, for a column with their disagreement; may be repeated.",
             show_default=False,
+            autocompletion=model_names,
         ),
     ] = None,
     reference_values: Annotated[

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ase_matprop.cli.completion import model_names
 from ase_matprop.errors import ArtefactError
 from ase_matprop.terminal import clean_errors, print_card, print_fields
 
@@ -70,7 +71,10 @@ def _inputs(card: FolderCard) -> str:
 @app.command("info")
 def models_info(
     model: Annotated[
-        str, typer.Argument(help="Name of a shipped model, or path of a model folder.", show_default=False)
+        str,
+        typer.Argument(
+            help="Name of a shipped model, or path of a model folder.", show_default=False, autocompletion=model_names
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole card as JSON.")] = False,
 ) -> None:
@@ -94,7 +98,11 @@ def models_info(
 def models_verify(
     models: Annotated[
         list[str] | None,
-        typer.Argument(help="Names or model folders; all shipped models by default.", show_default=False),
+        typer.Argument(
+            help="Names or model folders; all shipped models by default.",
+            show_default=False,
+            autocompletion=model_names,
+        ),
     ] = None,
 ) -> None:
     """Check that model folders are complete and unaltered: hash of the weights, shapes, card."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ase_matprop.cli.completion import model_names
 from ase_matprop.errors import MatPropError, missing_dependency
 from ase_matprop.terminal import clean_errors, show_candidates
 
@@ -69,7 +70,14 @@ def screen(
     ] = None,
     device: Annotated[str, typer.Option(help="Torch device: cpu, cuda, or auto for a GPU where there is one.")] = "cpu",
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Model, in place of that of the file.", show_default=False)
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model, in place of that of the file.",
+            show_default=False,
+            autocompletion=model_names,
+        ),
     ] = None,
     below_hull: Annotated[
         float | None,

@@ -14,7 +14,7 @@ from ase_matprop.errors import ArtefactError, missing_dependency
 
 
 def optional_module(name: str, purpose: str) -> Any:
-    """Return the module of a package that only the extra ``onnx`` installs.
+    """Return the module of a package that only the extra ``export`` installs.
 
     Raises:
         MissingDependencyError: if it is not installed; the message has the pip line.
@@ -22,7 +22,7 @@ def optional_module(name: str, purpose: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise missing_dependency(name, purpose, "onnx") from None
+        raise missing_dependency(name, purpose, "export") from None
 
 
 def sha256_of(path: Path) -> str:
