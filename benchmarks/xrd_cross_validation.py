@@ -6,8 +6,10 @@
     python benchmarks/xrd_cross_validation.py --output runs/xrd-final --table           # what is there, nothing is run
 
 Each seed draws new samples, images, folds and initial weights.  Each fold writes a file when it is done, and the same
-command goes on where it was stopped.  The simulator and all settings were fixed with the seeds 100 and 101; the
-seeds of the figures are 0, 1 and 2.  All networks have the same training, the same convolutions and the composition.
+command goes on where it was stopped.  The simulator and all settings were fixed with the seeds 100 and 101; the seeds
+of the figures are 10, 11 and 12.  Results of earlier states of simulator and networks were seen for the seeds 0 and
+10; 89.8 % on NIST-like images of seed 0 led to one more round of tuning on 100 and 101.  All networks of a kind of
+images have the same training, the same convolutions and the composition.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -26,30 +27,38 @@ from ase_matprop.diffraction.xrd.cross_validation import INPUTS
 from ase_matprop.diffraction.xrd.networks import NETWORKS
 
 TRAINABLE = "padnet-trainable"
+#: size of the images in pixels, and strides that leave 2 x 2 of them behind the third pooling
+SIZE, STRIDES = 128, (4, 2, 1)
+#: settings of PADNet and of the training of all networks, fixed with the seeds 100 and 101: mixing images made PADNet
+#: better on NIST-like and worse on SLAC-like images
+FILTER_SIZES = {"slac": 4, "nist": 6}
+TRAINING = {
+    "slac": TrainingSettings(epochs=30, flip=True),
+    "nist": TrainingSettings(epochs=20, flip=True, shift=1, mixup=0.4),
+}
 
 
 def experiments(options: argparse.Namespace) -> list[tuple[str, Experiment]]:
     """What to run, seed by seed so that an early stop leaves whole seeds; the name and the experiment."""
     tasks = []
-    training = TrainingSettings(epochs=options.epochs, flip=True)
     for seed in options.seeds:
         for kind in options.kinds:
             for method in options.methods:
                 if method in BASELINES:
                     tasks.append((method, Experiment(kind, options.size, seed, method)))
                     continue
-                network = {}
-                if method != "plain-cnn":
-                    network = {
-                        "filter_size": options.filter_size,
-                        "softmax": options.softmax,
-                        "balanced": options.balanced,
-                    }
+                name, label = ("plain-cnn" if method == "plain-cnn" else "padnet"), method
+                network: dict[str, object] = {"strides": STRIDES}
+                if name == "padnet":
+                    size = options.filter_size or FILTER_SIZES[kind]
+                    network |= {"filter_size": size, "softmax": options.softmax, "balanced": options.balanced}
                     network["trainable"] = method == TRAINABLE
+                    label += "" if options.softmax == "channels" else f", softmax {options.softmax}"
+                    label += f", f = {size}" if size != FILTER_SIZES[kind] else ""
+                    label += ", balanced" if options.balanced else ""
                 for given in INPUTS if options.figure_7_7 else ["I"]:
-                    name = "plain-cnn" if method == "plain-cnn" else "padnet"
-                    task = Experiment(kind, options.size, seed, name, given, network, training)
-                    tasks.append((method, task))
+                    task = Experiment(kind, options.size, seed, name, given, network, TRAINING[kind])
+                    tasks.append((label, task))
     return tasks
 
 
@@ -76,12 +85,11 @@ def finished(task: Experiment, folder: Path) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--size", type=int, default=SIZE)
     parser.add_argument("--kinds", nargs="+", default=["slac", "nist"])
     parser.add_argument("--methods", nargs="+", default=["padnet", "plain-cnn", *BASELINES])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--filter-size", type=int, default=4, help="pixels; 4 of 128 are 64 of 2048")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[10, 11, 12])
+    parser.add_argument("--filter-size", type=int, help="pixels; 4 of 128 are 64 of 2048")
     parser.add_argument("--balanced", action="store_true", help="diagonal filters remove a flat background, too")
     parser.add_argument("--softmax", default="channels")
     parser.add_argument("--figure-7-7", action="store_true", help="train networks on I, I-MF and I-CS")
@@ -101,13 +109,16 @@ def main() -> None:
     if table.empty:
         print("nothing was measured yet")
         return
-    options.output.mkdir(parents=True, exist_ok=True)
-    table.to_csv(options.output / "accuracies.csv", index=False, float_format="%.2f")
-    groups = table.groupby(["kind", "method", "trained on", "tested on"], sort=False)
+    path = options.output / "accuracies.csv"
+    key = ["kind", "method", "trained on", "tested on", "seed"]
+    if path.is_file():  # rows of other runs stay
+        table = pd.concat([pd.read_csv(path, keep_default_na=False), table]).drop_duplicates(key, keep="last")
+    table.to_csv(path, index=False, float_format="%.2f")
+    groups = table.groupby(key[:-1], sort=False)
     summary = groups.agg(
         seeds=("seed", "size"),
         accuracy=("accuracy", "mean"),
-        std_over_seeds=("accuracy", np.std),
+        std_over_seeds=("accuracy", "std"),
         std_over_folds=("std over folds", "mean"),
     )
     print(summary.round(1).to_string())

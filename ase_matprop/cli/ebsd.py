@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ase_matprop.errors import MatPropError
-from ase_matprop.table_files import FLOAT_FORMAT, TableFile
+from ase_matprop.table_files import FLOAT_FORMAT, FORMATS, TableFile
 from ase_matprop.terminal import clean_errors, progress
 
 if TYPE_CHECKING:
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Crystal orientations from electron backscatter patterns.", no_args_is_help=True)
 _SHOWN_FAILURES = 20
-_ENDINGS = (".ang", ".ctf", ".png", ".csv", ".json", ".parquet")
+_ENDINGS = (".ang", ".ctf", ".png", *FORMATS)
 
 ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="Folder of an EBSD model, see matprop ebsd train.", show_default=False)
+    str, typer.Option("--model", "-m", help="Name of a shipped EBSD model, or a folder of matprop ebsd train.")
 ]
+_DEFAULT_MODEL = "omnet-nickel"  # as in the predictor, which is not imported for the help text
 
 
 def register(parent: typer.Typer) -> None:
@@ -38,7 +39,7 @@ def predict(
         Path,
         typer.Argument(help="Patterns: .h5 of kikuchipy, EDAX or Bruker, .up1, .up2, .tif.", show_default=False),
     ],
-    model: ModelOption,
+    model: ModelOption = _DEFAULT_MODEL,
     output: Annotated[
         list[Path] | None,
         typer.Option(
@@ -72,8 +73,8 @@ def predict(
 
     **Examples**
 
-    - `matprop ebsd predict scan.h5 --model omnet-nickel/ --output scan.ang --output map.png`
-    - `matprop ebsd predict scan.up2 --model omnet-nickel/ --pattern-center 0.48,0.30,0.55 --grid 120x200 -o scan.ctf`
+    - `matprop ebsd predict scan.h5 --output scan.ang --output map.png`
+    - `matprop ebsd predict scan.up2 --model my-model/ --pattern-center 0.48,0.30,0.55 --grid 120x200 -o scan.ctf`
 
     Angles are Bunge's in degrees, passive (sample to crystal).  Without --output the result goes to standard output as
     CSV.  Exit code 1: at least one pattern failed.
@@ -83,15 +84,14 @@ def predict(
         from ase_matprop.diffraction.ebsd.predictor import EbsdPredictor
 
         for path in output or []:
-            if path.suffix.lower() not in _ENDINGS:
-                raise MatPropError(f"the output {path} must end in {', '.join(_ENDINGS)}")
-            if path.resolve() == file.resolve():
-                raise MatPropError(f"the output {path} is the input; choose another name")
+            _check_output(path, file)
         predictor = EbsdPredictor.load(model)
         patterns = open_patterns(file, scan=scan)
         points = _grid(grid, step, patterns)
         if points is not None:
             points.check(patterns.n)
+        elif output:
+            typer.echo(f"{file} does not say how its points lie: one row of them is written; give --grid", err=True)
         detector = _detector(pattern_center, sample_tilt, detector_tilt, patterns, predictor)
         centers = patterns.centers if pattern_center is None else None
         background = patterns.static_background if static_background else None
@@ -120,6 +120,27 @@ def _run(
     return OrientationPredictions.concatenate(parts)
 
 
+def _check_output(path: Path, file: Path) -> None:
+    """Raise if nothing can be written to ``path``, before a long scan is read for it."""
+    if path.suffix not in _ENDINGS:
+        raise MatPropError(f"the output {path} must end in {', '.join(_ENDINGS)}")
+    if path.resolve() == file.resolve():
+        raise MatPropError(f"the output {path} is the input; choose another name")
+    if path.suffix in FORMATS:
+        TableFile(path).partial.unlink()
+        return
+    if not path.resolve().parent.is_dir():
+        raise MatPropError(f"the folder of the output {path} does not exist; make it first")
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.touch()
+        partial.unlink()
+    except OSError as error:
+        raise MatPropError(f"the output {path} cannot be written: {error.strerror}") from None
+    if path.is_dir():
+        raise MatPropError(f"the output {path} is a folder; give the name of a file")
+
+
 def _write(
     results: OrientationPredictions, predictor: EbsdPredictor, points: ScanGrid | None, output: list[Path]
 ) -> None:
@@ -129,16 +150,18 @@ def _write(
     frame.insert(0, "pattern", range(len(frame)))
     phase = predictor.card.phase
     for path in output:
-        ending = path.suffix.lower()
-        if ending == ".ang":
-            write_ang(path, results, phase, points)
-        elif ending == ".ctf":
-            write_ctf(path, results, phase, points)
-        elif ending == ".png":
-            draw_map(results, phase, points or ScanGrid.line(len(results))).savefig(path, dpi=150)
-        else:
+        if path.suffix in FORMATS:
             with TableFile(path) as table:
                 table.write(frame)
+            continue
+        partial = path.with_name(f"{path.name}.partial")
+        if path.suffix == ".png":
+            figure = draw_map(results, phase, points or ScanGrid.line(len(results)))
+            figure.savefig(partial, dpi=150, format="png")
+        else:
+            (write_ang if path.suffix == ".ang" else write_ctf)(partial, results, phase, points)
+        partial.replace(path)
+    for path in output:
         typer.echo(f"{len(frame)} orientations in {path}", err=True)
     if not output:
         sys.stdout.write(frame.to_csv(index=False, float_format=FLOAT_FORMAT))
@@ -214,35 +237,47 @@ def train(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for checkpoints and the model.", show_default=False)
     ],
+    start_from: Annotated[
+        str | None,
+        typer.Option(help="Model whose weights to start with: name of a shipped one, or a folder.", show_default=False),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="Threads of torch; by default one per core.", min=1, show_default=False)
     ] = None,
 ) -> None:
     """Train the networks of a recipe on simulated patterns; one that was interrupted goes on where it stopped.
 
+    With --start-from a recipe for another detector, or other disturbances, needs fewer steps.
+
     Needs the master pattern of kikuchipy: `pip install 'ase-matprop[ebsd]'`.
     """
     with clean_errors():
         import torch
 
+        from ase_matprop.diffraction.ebsd import artefact
         from ase_matprop.diffraction.ebsd.recipe import EbsdRecipe
         from ase_matprop.diffraction.ebsd.run import run_recipe
+        from ase_matprop.diffraction.shipped import model_path
 
         settings = EbsdRecipe.read(recipe)
+        start = None if start_from is None else artefact.load(model_path(start_from, "ebsd"))
         before = torch.get_num_threads()
         try:
             torch.set_num_threads(threads or before)
             with progress("steps") as advance:
-                card = run_recipe(settings, output, progress=advance)
+                card = run_recipe(settings, output, start_from=start, progress=advance)
         finally:
             torch.set_num_threads(before)
         typer.echo(f"{output / settings.name}: {card.headline()}")
 
 
 @app.command()
-def info(model: Annotated[str, typer.Argument(help="Folder of an EBSD model.", show_default=False)]) -> None:
+def info(
+    model: Annotated[str, typer.Argument(help="Name of a shipped EBSD model, or a folder.")] = _DEFAULT_MODEL,
+) -> None:
     """Show the card of an EBSD model as JSON."""
     with clean_errors():
         from ase_matprop.diffraction.ebsd.card import EbsdCard
+        from ase_matprop.diffraction.shipped import model_path
 
-        typer.echo(EbsdCard.read(Path(model)).model_dump_json(indent=2))
+        typer.echo(EbsdCard.read(model_path(model, "ebsd")).model_dump_json(indent=2))

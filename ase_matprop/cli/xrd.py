@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,9 @@ import typer
 from ase_matprop.terminal import clean_errors
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ase_matprop.diffraction.xrd import PhaseRegionPredictions
 
 xrd_app = typer.Typer(help="Phase regions from X-ray diffraction images, and their background.", no_args_is_help=True)
@@ -32,7 +36,10 @@ def predict(
             show_default=False,
         ),
     ],
-    model: Annotated[Path, typer.Option("--model", "-m", help="Model folder of an XRD network.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="padnet-slac-sim, padnet-nist-sim, or a model folder.", show_default=False),
+    ],
     geometry: Annotated[
         list[Path] | None,
         typer.Option(
@@ -57,24 +64,30 @@ def predict(
     ] = None,
     saturation: Annotated[
         float | None,
-        typer.Option(help="Count at which the detector saturates; the largest of the type by default.", min=1),
+        typer.Option(
+            help="Count at which the detector saturates; by default the largest of the image, if that is 1000 or more.",
+            min=1,
+        ),
     ] = None,
 ) -> None:
     """Predict the phase region of each sample from its raw image and composition.
 
     **Examples**
 
-    - `matprop xrd predict sample-*.tif --model runs/xrd-slac --geometry slac.poni --compositions wafer.csv`
+    - `matprop xrd predict sample-*.tif --model padnet-slac-sim --geometry slac.poni --compositions wafer.csv`
     - `matprop xrd predict a-25.gfrm a-45.gfrm -m runs/xrd-nist -g low.poni -g high.poni -c wafer.csv -o regions.csv`
     """
     with clean_errors():
         from ase_matprop.diffraction.xrd import DetectorGeometry, PatternPredictor
-        from ase_matprop.diffraction.xrd.files import read_compositions
+        from ase_matprop.diffraction.xrd.files import check_outputs, read_compositions
         from ase_matprop.table_files import TableFile
 
         predictor = PatternPredictor.load(model)
         n_frames = len(predictor.geometries)
         samples = _group(images, n_frames)
+        check_outputs(
+            [*images, *(geometry or []), *([compositions] if compositions else [])], [output] if output else []
+        )
         names = [str(paths[0]) for paths in samples]
         cations = None
         if compositions is not None:
@@ -106,20 +119,28 @@ def background(
     figure: Annotated[
         Path | None, typer.Option(help="PNG figure of image, backgrounds and results to write.", show_default=False)
     ] = None,
+    response: Annotated[
+        Path | None,
+        typer.Option(help="PNG figure of PADNet's slope filters and their response to write.", show_default=False),
+    ] = None,
 ) -> None:
     """Remove the background of one image.
 
     **Examples**
 
-    - `matprop xrd background pattern.tif --output pattern-without.tif --figure pattern.png`
+    - `matprop xrd background pattern.tif --output pattern-without.tif --figure pattern.png --response slopes.png`
     - `matprop xrd background pattern.gfrm -o pattern.npy --method minimum --size 150`
     """
     with clean_errors():
-        from ase_matprop.diffraction.xrd import read_image, remove_background
-        from ase_matprop.diffraction.xrd.files import check_output, write_image
+        from ase_matprop.diffraction.xrd import DiffractionImageError, read_image, remove_background
+        from ase_matprop.diffraction.xrd.files import check_image_output, check_outputs, write_image
         from ase_matprop.diffraction.xrd.images import check_image
 
-        check_output(output)
+        check_image_output(output)
+        check_outputs([image], [path for path in (output, figure, response) if path is not None])
+        for path in (figure, response):
+            if path is not None and path.suffix.lower() != ".png":
+                raise DiffractionImageError(f"the figure {path} must end in .png")
         counts = check_image(read_image(image))
         cleaned, taken = remove_background(counts, method, size)
         write_image(output, cleaned)
@@ -127,10 +148,23 @@ def background(
             from ase_matprop.diffraction.xrd.figures import background_figure
 
             background_figure(counts, figure, size=size)
+        if response is not None:
+            _draw_response(counts, response)
         typer.echo(
             f"{image}: {counts.shape[0]} x {counts.shape[1]} pixels, background "
             f"{100.0 * taken.sum() / counts.sum():.1f} % of all counts; wrote {output}"
         )
+
+
+def _draw_response(counts: NDArray[np.float64], path: Path) -> None:
+    """Draw what slope filters of the thesis's share of the image make of it."""
+    from ase_matprop.diffraction.xrd.background import scaled_filter_size
+    from ase_matprop.diffraction.xrd.figures import filter_response_figure
+    from ase_matprop.diffraction.xrd.networks import PeakAreaDetection
+    from ase_matprop.diffraction.xrd.slope_filters import FILTER_SIZE
+
+    half = scaled_filter_size(counts.shape, FILTER_SIZE) / 2.0
+    filter_response_figure(counts, PeakAreaDetection(2 * math.ceil(half)), path)
 
 
 def _group(images: list[Path], n_frames: int) -> list[list[Path]]:

@@ -36,9 +36,9 @@ from ase_matprop.finetune.targets import ReferencesLike
 from ase_matprop.finetune.writing import write_text
 from ase_matprop.models.artefact import Artefact
 from ase_matprop.properties import MaterialProperty, get_property
-from ase_matprop.training.loop import check_device
 from ase_matprop.training.recipe import TrainingSection
 from ase_matprop.training.splits import Split
+from ase_matprop.training.trainer import check_device
 
 logger = logging.getLogger(__name__)
 

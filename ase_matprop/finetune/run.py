@@ -34,9 +34,9 @@ from ase_matprop.models.atomistic import AtomisticPredictor
 from ase_matprop.models.card import ModelCard
 from ase_matprop.models.reach import Reach
 from ase_matprop.properties import get_property
-from ase_matprop.training.loop import HISTORY, check_device
 from ase_matprop.training.metrics import summarize
 from ase_matprop.training.reach import add_reach
+from ase_matprop.training.trainer import HISTORY, check_device
 
 logger = logging.getLogger(__name__)
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import logging
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +11,17 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ase_matprop.descriptors.neighbors import Graphs
-from ase_matprop.errors import RecipeError
 from ase_matprop.networks.ensemble import Network
 from ase_matprop.networks.schnet import add_vectors, pair_distances, pair_vectors
 from ase_matprop.training.recipe import TrainingSection
-
-logger = logging.getLogger(__name__)
+from ase_matprop.training.trainer import History, run_trainer
 
 _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mae": nn.functional.l1_loss,
@@ -35,8 +29,6 @@ _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "huber": lambda output, target: nn.functional.huber_loss(output, target, delta=0.1),
 }
 _WARM_UP_EPOCHS = 2
-LAST_CHECKPOINT = "last.ckpt"
-HISTORY = "history.csv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,33 +99,6 @@ class _ShuffledBatches(Sampler[list[int]]):
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_rows)
         for start in range(len(self)):
             yield order[start * self.batch_size : (start + 1) * self.batch_size].tolist()
-
-
-class _History(Callback):
-    """Appends one row per epoch to a CSV file; a resumed run goes on where its checkpoint ends."""
-
-    def __init__(self, path: Path, metric: str) -> None:
-        self.path = path
-        self.metric = metric
-        self.columns = ("epoch", "learning_rate", f"train_{metric}", f"validation_{metric}")
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        rows: list[list[str]] = []
-        if self.path.is_file():
-            with self.path.open(newline="") as stream:
-                rows = [row for row in list(csv.reader(stream))[1:] if int(row[0]) < trainer.current_epoch]
-        with self.path.open("w", newline="") as stream:
-            csv.writer(stream).writerows([self.columns, *rows])
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        metrics = trainer.callback_metrics
-        epoch = f"{self.path.parent.name}, epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-        train, validation = (float(metrics[name]) for name in self.columns[2:])
-        logger.info("%s: training %s %.4f, validation %.4f", epoch, self.metric, train, validation)
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        values = [f"{float(metrics[name]):.6g}" for name in self.columns[2:]]
-        with self.path.open("a", newline="") as stream:
-            csv.writer(stream).writerow([trainer.current_epoch, f"{rate:.6g}", *values])
 
 
 class Trainee(pl.LightningModule):
@@ -236,40 +201,6 @@ class Trainee(pl.LightningModule):
         return 0.5 * (1.0 + math.cos(math.pi * (step - ramp) / (n_steps - ramp)))
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning from advertising and from warning of what is intended here."""
-    names = ["lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities"]
-    names += ["pytorch_lightning", "lightning_fabric"]  # the same once more, which SchNetPack imports
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
-        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-def check_device(device: str) -> None:
-    """Raise unless networks can be trained on a device.
-
-    Raises:
-        RecipeError: if there is no such device, or not on this machine.
-    """
-    if device not in ("cpu", "cuda", "auto"):
-        raise RecipeError(f"the device must be cpu, cuda or auto. Got {device!r}.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise RecipeError(
-            "the device 'cuda' cannot be used: torch finds no GPU; train with device='cpu' (--device cpu)"
-        )
-
-
 def fit(
     network: Network,
     train: Rows,
@@ -302,42 +233,27 @@ def fit(
     Raises:
         RecipeError: if the device cannot be used.
     """
-    check_device(device)
-    folder.mkdir(parents=True, exist_ok=True)
     module = trainee(network, settings, target_scale, seed)
     monitor = f"validation_{module.metric}"
     # not weights only: that would leave out the averaged weights, whose error is the one that is monitored
     best = ModelCheckpoint(dirpath=folder, filename="best", monitor=monitor, enable_version_counter=False)
-    last = ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)  # after every epoch
-    callbacks: list[Callback] = [_History(folder / HISTORY, module.metric), best, last]
+    callbacks: list[Callback] = [History(folder, [f"train_{module.metric}", monitor]), best]
     if settings.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(monitor, patience=settings.early_stopping_patience))
     if settings.weight_average_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=settings.weight_average_decay, use_buffers=True))
-    if progress_bar:
-        callbacks.append(RichProgressBar(leave=False))
     shuffled = _ShuffledBatches(len(train), settings.batch_size, seed)
     consecutive = _ConsecutiveBatches(len(validation), 256 if isinstance(validation.inputs, Graphs) else 4096)
-    train_loader: DataLoader[Any] = DataLoader(train, sampler=shuffled, batch_size=None)
-    validation_loader: DataLoader[Any] = DataLoader(validation, sampler=consecutive, batch_size=None)
-    resume_from = folder / LAST_CHECKPOINT
-    with _quiet(), torch.random.fork_rng(devices=[]):
-        trainer = pl.Trainer(
-            accelerator=device,
-            devices=1,
-            max_epochs=settings.max_epochs,
-            gradient_clip_val=settings.gradient_clip,
-            callbacks=callbacks,
-            logger=False,
-            default_root_dir=folder,
-            enable_progress_bar=progress_bar,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-        checkpoint = resume_from if resume_from.is_file() else None
-        try:
-            trainer.fit(module, train_loader, validation_loader, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit:  # what Lightning makes of an interruption
-            raise KeyboardInterrupt from None
+    run_trainer(
+        module,
+        DataLoader(train, sampler=shuffled, batch_size=None),
+        DataLoader(validation, sampler=consecutive, batch_size=None),
+        max_epochs=settings.max_epochs,
+        folder=folder,
+        gradient_clip=settings.gradient_clip,
+        callbacks=callbacks,
+        progress_bar=progress_bar,
+        device=device,
+    )
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     return {name.removeprefix("network."): tensor for name, tensor in state.items()}

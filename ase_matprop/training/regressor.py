@@ -29,7 +29,7 @@ from ase_matprop.networks import build_network
 from ase_matprop.networks.ensemble import Ensemble, Network
 from ase_matprop.networks.schnetpack_adapter import MAX_Z
 from ase_matprop.training.element_offsets import fit_element_offsets
-from ase_matprop.training.loop import HISTORY, Rows, fit
+from ase_matprop.training.loop import Rows, fit
 from ase_matprop.training.regressor_inputs import (
     Crystals,
     check_targets,
@@ -42,6 +42,7 @@ from ase_matprop.training.regressor_inputs import (
 )
 from ase_matprop.training.regressor_model import save_model
 from ase_matprop.training.regressor_settings import RegressorSettings, read_settings
+from ase_matprop.training.trainer import HISTORY
 
 _ARRAYS_AT_ONCE, _GRAPHS_AT_ONCE = 4096, 256
 _FEWEST_ROWS = 3  # two to learn from, since batch normalisation needs a spread, and one to validate

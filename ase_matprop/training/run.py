@@ -26,7 +26,7 @@ from ase_matprop.properties import get_property
 from ase_matprop.training import figures
 from ase_matprop.training.datasets import FeatureTable, load_feature_table
 from ase_matprop.training.element_offsets import fit_element_offsets
-from ase_matprop.training.loop import HISTORY, Rows, fit
+from ase_matprop.training.loop import Rows, fit
 from ase_matprop.training.preparation import (
     PROVENANCE_FILE,
     RECIPE_FILE,
@@ -51,6 +51,7 @@ from ase_matprop.training.report import (
     notes_on_initial_model,
 )
 from ase_matprop.training.splits import Split
+from ase_matprop.training.trainer import HISTORY
 
 _LISTED_ROWS = 20  # of those without features, in the card
 

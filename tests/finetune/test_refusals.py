@@ -14,7 +14,7 @@ from ase_matprop.finetune.data import read_data
 from ase_matprop.finetune.reasons import grouped, used
 from ase_matprop.finetune.schemes import get_scheme
 from ase_matprop.finetune.starting import claim
-from ase_matprop.training.loop import check_device
+from ase_matprop.training.trainer import check_device
 
 FEW = {"epochs": 1, "from_scratch": False, "force": True}
 

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from ase_matprop.networks import build_network
-from ase_matprop.training.loop import HISTORY, Rows, Trainee, fit
+from ase_matprop.training.loop import Rows, Trainee, fit
 from ase_matprop.training.recipe import TrainingSection
+from ase_matprop.training.trainer import HISTORY
 
 N_FEATURES = 6
 

@@ -178,18 +178,18 @@ def test_fit_of_element_offsets() -> None:
 
 @pytest.mark.parametrize("network", ["schnet", "painn"])
 def test_interrupted_run_is_resumed_with_the_same_result(network: str, data: Path, monkeypatch) -> None:
-    from ase_matprop.training import loop
+    from ase_matprop.training.trainer import History
 
     recipe = RECIPE.replace('"schnet"', f'"{network}"')
     whole = run(data, recipe, "whole")
-    original = loop._History.on_train_epoch_end
+    original = History.on_train_epoch_end
 
     def stop_in_epoch_2(self, trainer, module):
         if trainer.current_epoch == 2:
             raise ConnectionError("power cut")
         original(self, trainer, module)
 
-    monkeypatch.setattr(loop._History, "on_train_epoch_end", stop_in_epoch_2)
+    monkeypatch.setattr(History, "on_train_epoch_end", stop_in_epoch_2)
     with pytest.raises(ConnectionError):
         run(data, recipe, "cut")
     monkeypatch.undo()

@@ -115,20 +115,20 @@ def test_whole_run(setup: tuple[Path, Path], tmp_path: Path) -> None:
 def test_interrupted_run_is_resumed_with_the_same_result(
     setup: tuple[Path, Path], tmp_path: Path, monkeypatch, dropout: float
 ) -> None:
-    from ase_matprop.training import loop
+    from ase_matprop.training.trainer import History
 
     recipe, data = setup
     recipe.write_text(RECIPE.replace("[16, 1]] }", f"[16, 1]], dropout = {dropout} }}"))
     whole = train(recipe, data_dir=data, output=tmp_path / "runs" / "whole", progress_bar=False)
 
-    original = loop._History.on_train_epoch_end
+    original = History.on_train_epoch_end
 
     def stop_in_epoch_4(self, trainer, module):
         if trainer.current_epoch == 4:
             raise ConnectionError("power cut")
         original(self, trainer, module)
 
-    monkeypatch.setattr(loop._History, "on_train_epoch_end", stop_in_epoch_4)
+    monkeypatch.setattr(History, "on_train_epoch_end", stop_in_epoch_4)
     output = tmp_path / "runs" / "cut"
     with pytest.raises(ConnectionError):
         train(recipe, data_dir=data, output=output, progress_bar=False)
@@ -149,14 +149,14 @@ def test_interrupted_run_is_resumed_with_the_same_result(
 
 def test_control_c_is_an_interruption(setup: tuple[Path, Path], tmp_path: Path, monkeypatch) -> None:
     """Lightning turns it into an exit with code 1."""
-    from ase_matprop.training import loop
+    from ase_matprop.training.trainer import History
 
     recipe, data = setup
 
     def interrupt(self, trainer, module):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop._History, "on_train_epoch_end", interrupt)
+    monkeypatch.setattr(History, "on_train_epoch_end", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, data_dir=data, output=tmp_path / "runs" / "a", progress_bar=False)
 

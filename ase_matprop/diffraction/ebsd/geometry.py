@@ -77,8 +77,7 @@ class Detector(BaseModel):
 def bruker_from_edax(center: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
     """Return Bruker's pattern centre of EDAX's (x*, y*, z*), shape (..., 3).
 
-    EDAX counts y from the bottom, and y and z in the smaller of height and width.
+    EDAX counts y from the bottom, in heights, and z in the smaller of height and width.
     """
     x, y, z = np.moveaxis(np.asarray(center, dtype=np.float64), -1, 0)
-    smaller = min(shape) / shape[0]
-    return np.stack([x, 1.0 - y * smaller, z * smaller], axis=-1)
+    return np.stack([x, 1.0 - y, z * (min(shape) / shape[0])], axis=-1)

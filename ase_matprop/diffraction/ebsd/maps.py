@@ -27,6 +27,7 @@ _ANG_SYMMETRY = {
     "m-3m": 43,
 }  # fmt: skip
 _NOT_INDEXED = 4.0 * np.pi
+_OXFORD_FROM_EDAX = -90.0  # degrees of phi1: e1 of Oxford's sample frame points along the tilt axis, not down the slope
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,18 @@ def write_ctf(path: Path, predictions: OrientationPredictions, phase: PhaseSpec,
     """Write a file for Oxford's HKL Channel 5, MTEX and orix: angles in degrees, MAD is the spread, BC 255 x
     confidence.
 
-    Failed points have phase 0 and Error 3.
+    The angles are in Oxford's sample frame: phi1 is 90 degrees less than in EDAX's, as EMsoft writes it (EMsoft issue
+    155).  Failed points have phase 0 and Error 3.
 
     Raises:
-        PatternError: if the grid has another number of points.
+        PatternError: if the grid has another number of points, or the axes of the lattice are not orthogonal: Oxford's
+            crystal frame is another one then.
     """
+    if phase.lattice[3:] != (90.0, 90.0, 90.0):
+        raise PatternError(
+            f"{path}: Oxford's files have another crystal frame for lattices whose axes are not orthogonal, as "
+            f"those of {phase.name}; write an .ang file"
+        )
     n = len(predictions)
     grid = grid or ScanGrid.line(n)
     grid.check(n)
@@ -151,6 +159,7 @@ def write_ctf(path: Path, predictions: OrientationPredictions, phase: PhaseSpec,
         stream.writelines(f"{line}\n" for line in header)
         for i in range(n):
             phi1, phi, phi2 = angles[i]
+            phi1 = (phi1 + _OXFORD_FROM_EDAX) % 360.0 if good[i] else 0.0
             state = "8\t0" if good[i] else "0\t3"
             stream.write(
                 f"{int(good[i])}\t{x[i]:.4f}\t{y[i]:.4f}\t{state}\t{phi1:.4f}\t{phi:.4f}\t{phi2:.4f}\t{spread[i]:.4f}\t"

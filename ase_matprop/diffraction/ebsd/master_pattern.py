@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ase_matprop.diffraction.ebsd.errors import PatternError
+from ase_matprop.diffraction.ebsd.symmetry import find_laue_group
 from ase_matprop.errors import missing_dependency
 
 _ROUND = 4.0 / math.pi
@@ -28,7 +29,7 @@ class MasterPattern:
     Attributes:
         squares: yields, shape (2, m, m), float32: upper and lower hemisphere; the columns run along the crystal's e1,
             the rows along e2, and m is odd.
-        symmetry: name of the Laue group.
+        symmetry: name of the Laue group; that of a point group or space group is replaced by its Laue group's.
         phase: name of the phase.
         lattice: cell parameters a, b, c in Angstrom and alpha, beta, gamma in degrees.
         space_group: its number in the International Tables.
@@ -48,6 +49,7 @@ class MasterPattern:
             raise PatternError(f"a master pattern must have the shape (2, m, m), m of 3 or more. Got {shape}.")
         if not np.isfinite(self.squares).all() or np.ptp(self.squares) == 0.0:
             raise PatternError("a master pattern must have finite values that differ")
+        object.__setattr__(self, "symmetry", find_laue_group(self.symmetry))
 
     @classmethod
     def nickel(cls) -> MasterPattern:

@@ -20,6 +20,7 @@ from ase_matprop.errors import missing_dependency
 ENDINGS = (".h5", ".hdf5", ".up1", ".up2", ".tif", ".tiff")
 _UP_HEADER = 16
 _UP_SCAN = "<B2iB2d"
+_GREY = ("L", "I", "I;16", "I;16L", "I;16B", "F")  # of PIL
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +33,12 @@ class PatternFile:
         dtype: of the patterns.
         n: number of patterns.
         detector: with the mean pattern centre; None where the file has none.
-        centers: pattern centre of each pattern, shape (n, 3), Bruker's convention; None where the file has none.
+        centers: pattern centre of each pattern, shape (n, 3), Bruker's convention, NaN for a pattern without one; None
+            where the file has none at all.
         static_background: shape (rows, columns), or None.
         grid: of the scan, or None.
+        dataset: of an HDF5 file, where the patterns are.
+        order: rows of the dataset in the order of the scan, shape (n,); None where they are in it.
     """
 
     path: Path
@@ -46,9 +50,10 @@ class PatternFile:
     static_background: NDArray | None = None
     grid: ScanGrid | None = None
     dataset: str = ""
+    order: NDArray[np.intp] | None = None
 
     def blocks(self, size: int = 1024) -> Iterator[NDArray]:
-        """Yield the patterns, shape (up to ``size``, rows, columns), in the order of the file.
+        """Yield the patterns, shape (up to ``size``, rows, columns), in the order of the scan.
 
         Raises:
             PatternError: if the file has become shorter.
@@ -57,15 +62,15 @@ class PatternFile:
             with _open_hdf5(self.path) as file:
                 data = file[self.dataset]
                 for start in range(0, self.n, size):
-                    yield np.asarray(data[start : start + size]).reshape(-1, *self.shape)
+                    yield _rows(data, slice(start, start + size) if self.order is None else self.order[start:][:size])
         elif self.path.suffix.lower() in (".up1", ".up2"):
-            offset = struct.unpack("<4i", self.path.read_bytes()[:_UP_HEADER])[3]
+            with self.path.open("rb") as stream:
+                offset = struct.unpack("<4i", stream.read(_UP_HEADER))[3]
             data = np.memmap(self.path, self.dtype, mode="r", offset=offset, shape=(self.n, *self.shape))
             for start in range(0, self.n, size):
                 yield np.array(data[start : start + size])
         else:
-            for start in range(0, self.n, size):
-                yield np.stack([_page(self.path, number) for number in range(start, min(start + size, self.n))])
+            yield from _pages(self.path, self.n, size)
 
     def read(self) -> NDArray:
         """Return all patterns, shape (n, rows, columns)."""
@@ -102,7 +107,8 @@ def _up(path: Path) -> PatternFile:
     version, width, height, offset = struct.unpack("<4i", header[:_UP_HEADER])
     dtype = np.dtype(np.uint8 if path.suffix.lower() == ".up1" else "<u2")
     size = path.stat().st_size
-    if version < 1 or min(width, height) < 1 or max(width, height) > 1 << 14 or not _UP_HEADER <= offset <= size:
+    impossible = min(width, height) < 1 or max(width, height) > 1 << 14 or not _UP_HEADER <= offset <= size
+    if version < 1 or version == 2 or impossible:  # a version 2 is unknown
         raise PatternError(f"{path} has no header of an EDAX {path.suffix} file, or one that is corrupted")
     n, rest = divmod(size - offset, width * height * dtype.itemsize)
     if n == 0 or rest:
@@ -118,13 +124,39 @@ def _up(path: Path) -> PatternFile:
     return PatternFile(path, (height, width), dtype, n, grid=grid)
 
 
-def _page(path: Path, number: int) -> NDArray:
+def _rows(data: Any, chosen: slice | NDArray[np.intp]) -> NDArray:
+    if isinstance(chosen, slice):
+        return np.asarray(data[chosen])
+    ascending = np.argsort(chosen)  # h5py wants ascending rows
+    found = np.empty((len(chosen), *data.shape[1:]), data.dtype)
+    found[ascending] = data[chosen[ascending]]
+    return found
+
+
+def _pages(path: Path, n: int, size: int) -> Iterator[NDArray]:
     from PIL import Image
 
-    with Image.open(path) as image:
-        image.seek(number)
-        page = np.array(image)
-    return page.astype(np.uint16) if page.dtype == np.int32 else page  # how PIL gives some files of 16 bits
+    try:
+        with Image.open(path) as image:
+            for start in range(0, n, size):
+                pages = []
+                for number in range(start, min(start + size, n)):
+                    image.seek(number)
+                    pages.append(_page(path, image))
+                yield np.stack(pages)
+    except (OSError, EOFError, SyntaxError) as error:
+        raise PatternError(f"{path} is incomplete or damaged: {error}") from None
+
+
+def _page(path: Path, image: Any) -> NDArray:
+    if image.mode not in _GREY:
+        raise PatternError(f"{path} has colours (mode {image.mode}); patterns are greyscale images of 8 or 16 bits")
+    page = np.array(image)
+    if page.dtype != np.int32:  # how PIL gives some files of 16 bits
+        return page
+    if page.min() < 0 or page.max() > np.iinfo(np.uint16).max:
+        raise PatternError(f"{path} has values from {page.min()} to {page.max()}; patterns have 8 or 16 bits")
+    return page.astype(np.uint16)
 
 
 def _tiff(path: Path) -> PatternFile:
@@ -132,16 +164,14 @@ def _tiff(path: Path) -> PatternFile:
 
     try:
         with Image.open(path) as image:
-            n, mode = getattr(image, "n_frames", 1), image.mode
+            n = getattr(image, "n_frames", 1)
             sizes = set()
+            first = _page(path, image)
             for number in range(n):
                 image.seek(number)
                 sizes.add(image.size)
-        first = _page(path, 0)
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, EOFError, SyntaxError) as error:
         raise PatternError(f"{path} cannot be read as TIFF: {error}") from None
-    if first.ndim != 2:
-        raise PatternError(f"{path} has colours (mode {mode}); patterns are greyscale images of 8 or 16 bits")
     if len(sizes) > 1:
         raise PatternError(f"{path} has images of {len(sizes)} sizes; write those of one size into one file")
     return PatternFile(path, (first.shape[0], first.shape[1]), first.dtype, n)
@@ -163,6 +193,13 @@ _PATTERNS = {"kikuchipy": "patterns", "edax": "Pattern", "bruker nano": "RawPatt
 
 
 def _hdf5(path: Path, scan: str | None) -> PatternFile:
+    try:
+        return _read_hdf5(path, scan)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise PatternError(f"{path} is not laid out as files of patterns are: {error}") from None
+
+
+def _read_hdf5(path: Path, scan: str | None) -> PatternFile:
     with _open_hdf5(path) as file:
         maker = _text(file, "Manufacturer").lower() or _text(file, "manufacturer").lower()
         if maker not in _PATTERNS:
@@ -186,6 +223,18 @@ def _hdf5(path: Path, scan: str | None) -> PatternFile:
         shape = (int(data.shape[-2]), int(data.shape[-1]))
         header, values = file[f"{chosen}/EBSD/Header"], file[f"{chosen}/EBSD/Data"]
         centers, tilts, grid, static = _READERS[maker](header, values, shape)
+        for name in ("azimuth_angle", "twist_angle", "Camera Azimuthal Angle"):
+            if _number(header, name, 0.0) != 0.0:
+                raise PatternError(
+                    f"{path}: the detector is turned ({name} {_number(header, name, 0.0):g} degrees), which is not "
+                    "understood; only tilts are"
+                )
+        centers = _calibrated(centers)
+        order, region = _region(path, file[f"{chosen}/EBSD"], n) if maker == "bruker nano" else (None, None)
+        if region is not None:
+            grid = ScanGrid(*region, *((grid.step_x, grid.step_y) if grid is not None else (1.0, 1.0)))
+        if order is not None and centers is not None and centers.shape == (n, 3):
+            centers = centers[order]
         return PatternFile(
             path,
             shape,
@@ -196,16 +245,37 @@ def _hdf5(path: Path, scan: str | None) -> PatternFile:
             static_background=static if static is not None and static.shape == shape and static.any() else None,
             grid=grid if grid is not None and grid.rows * grid.columns == n else None,
             dataset=dataset,
+            order=order,
         )
 
 
 def _detector(
     shape: tuple[int, int], centers: NDArray[np.float64] | None, tilts: tuple[float, float]
 ) -> Detector | None:
-    if centers is None or not np.isfinite(centers).all() or (centers[:, 2] <= 0.0).any():
-        return None  # programs write zeros where nothing was calibrated
-    x, y, z = (float(value) for value in centers.mean(axis=0))
+    if centers is None:
+        return None
+    x, y, z = (float(value) for value in np.nanmean(centers, axis=0))
     return Detector(shape=shape, pattern_center=(x, y, z), sample_tilt=tilts[0], tilt=tilts[1])
+
+
+def _calibrated(centers: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    """Return the centres with NaN for impossible ones: programs write zeros where nothing was calibrated."""
+    if centers is None:
+        return None
+    known = np.isfinite(centers).all(axis=1) & (centers[:, 2] > 0.0)
+    return np.where(known[:, None], centers, np.nan) if known.any() else None
+
+
+def _region(path: Path, group: Any, n: int) -> tuple[NDArray[np.intp] | None, tuple[int, int] | None]:
+    """Return the order of the patterns of a region of interest of Bruker's, and its rows and columns."""
+    if "SEM/IX" not in group or "SEM/IY" not in group:
+        return None, None
+    x, y = (np.asarray(group[f"SEM/{name}"][()]).reshape(-1).astype(np.int64) for name in ("IX", "IY"))
+    rows, columns = int(np.ptp(y)) + 1, int(np.ptp(x)) + 1
+    places = (y - y.min()) * columns + x - x.min()
+    if len(places) != n or rows * columns != n or len(np.unique(places)) != n:
+        raise PatternError(f"{path}: the region of interest is no rectangle; only rectangular scans are understood")
+    return np.argsort(places), (rows, columns)
 
 
 _Found = tuple[NDArray[np.float64] | None, tuple[float, float], ScanGrid | None, NDArray | None]
@@ -233,7 +303,7 @@ def _edax(header: Any, values: Any, shape: tuple[int, int]) -> _Found:
 
 def _bruker(header: Any, values: Any, shape: tuple[int, int]) -> _Found:
     parts = [_array(values, name) for name in ("PCX", "PCY", "DD")]
-    tilts = (_number(header, "SampleTilt", 70.0), _number(header, "CameraTilt", 0.0))
+    tilts = (_number(header, "SampleTilt", _number(header, "Sample Tilt", 70.0)), _number(header, "CameraTilt", 0.0))
     grid = _grid(header, "NROWS", "NCOLS", "XSTEP", "YSTEP")
     return _stack(parts), tilts, grid, np.asarray(header["StaticBackground"]) if "StaticBackground" in header else None
 

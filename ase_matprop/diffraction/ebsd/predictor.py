@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,16 +15,18 @@ from ase_matprop.diffraction.ebsd import artefact
 from ase_matprop.diffraction.ebsd import orientations as convert
 from ase_matprop.diffraction.ebsd.card import EbsdCard
 from ase_matprop.diffraction.ebsd.errors import DetectorError
+from ase_matprop.diffraction.ebsd.evaluation import predict_all
 from ase_matprop.diffraction.ebsd.geometry import Detector
 from ase_matprop.diffraction.ebsd.preprocessing import check_patterns, remove_static_background
-from ase_matprop.diffraction.ebsd.training import predict_all
 from ase_matprop.diffraction.ebsd.warping import warp
-from ase_matprop.errors import ArtefactError
+from ase_matprop.diffraction.shipped import model_path
 
 if TYPE_CHECKING:
     import pandas as pd
 
+DEFAULT_MODEL = "omnet-nickel"
 _LEAST_COVERED = 0.7
+_NO_CENTER = "the pattern has no pattern centre, or an impossible one; give one for all (--pattern-center, centers=)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,16 +111,14 @@ class EbsdPredictor:
         self._loaded = loaded
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> EbsdPredictor:
-        """Load a model folder.
+    def load(cls, name_or_path: str | os.PathLike[str] = DEFAULT_MODEL) -> EbsdPredictor:
+        """Load a model that comes with the package, or a model folder.
 
         Raises:
-            ArtefactError: if it is none, is incomplete or was altered.
+            UnknownNameError: if there is neither such a model nor such a folder.
+            ArtefactError: if the folder is no model folder, is incomplete or was altered.
         """
-        path = Path(folder).expanduser()
-        if not path.is_dir():
-            raise ArtefactError(f"the model folder {path} does not exist; give the folder of a trained EBSD model")
-        return cls(artefact.load(path))
+        return cls(artefact.load(model_path(name_or_path, "ebsd")))
 
     @property
     def card(self) -> EbsdCard:
@@ -140,7 +139,8 @@ class EbsdPredictor:
             patterns: shape (n, rows, columns), as they were recorded (8 or 16 bit integers), or floating-point numbers.
             detector: where they were recorded; by default the detector that the model was trained for.  Patterns of
                 another one are resampled to it.
-            centers: pattern centres, shape (3,) or (n, 3), Bruker's convention; by default the detector's.
+            centers: pattern centres, shape (3,) or (n, 3), Bruker's convention; by default the detector's.  Of
+                n centres one that is impossible costs its own row.
             static_background: mean of many patterns, shape (rows, columns), which is subtracted.
 
         Raises:
@@ -154,16 +154,21 @@ class EbsdPredictor:
         if detector is None:
             hint = "; or say how they were recorded (detector=)"
             errors = [e + hint if e is not None and " are needed" in e else e for e in errors]
+        chosen = _centers(centers, source, len(given))
+        if centers is not None and np.ndim(centers) == 2:  # one that is missing costs its own row
+            known = np.isfinite(chosen).all(axis=1) & (chosen[:, 2] > 0.0)
+            errors = [e or (None if ok else _NO_CENTER) for e, ok in zip(errors, known, strict=True)]
         good = np.array([error is None for error in errors], dtype=bool)
         kept = given[good].astype(np.float32)
+        if self.card.preparation.scale == "full_range" and given.dtype.kind in "ui":
+            kept *= np.float32(255.0 / np.iinfo(given.dtype).max)
         if static_background is not None:
             static = np.asarray(static_background)
             kept = remove_static_background(kept, static) if len(kept) else kept
         covered = np.ones(len(kept))
         tensor = torch.from_numpy(np.ascontiguousarray(kept))
         if centers is not None or source != wanted:
-            chosen = _centers(centers, source, len(given))[good]
-            tensor, shares = warp(tensor, source, wanted, chosen)
+            tensor, shares = warp(tensor, source, wanted, chosen[good])
             covered = shares.numpy()
         result = self._predict(tensor, len(given), good, errors)
         return _drop_uncovered(result, np.flatnonzero(good), covered)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from ase_matprop.diffraction.ebsd.errors import PatternError
+
+Scale = Literal["standard", "full_range"]
 
 _SATURATED = 0.05  # share of pixels at the largest value
 _EMPTY = 0.5  # standard deviation in counts of what has no background
@@ -27,23 +29,29 @@ class Preprocessing(nn.Module):
         shape: pixels (rows, columns).
         sigma: in pixels; 0: no background is subtracted.
         pool: edge of the squares, in pixels.
+        scale: ``"standard"`` as said, or ``"full_range"``: the counts of 8 bits are divided by 255 and nothing else is
+            done to the contrast, as for the published network; needs a ``sigma`` of 0.
 
     Shape:
         input (n, rows, columns), output (n, 1, rows / pool, columns / pool).
 
     Raises:
-        PatternError: if the patterns have not whole numbers of squares.
+        PatternError: if the patterns have not whole numbers of squares, or ``sigma`` does not suit ``scale``.
     """
 
     smooth_rows: Tensor
     smooth_columns: Tensor
 
-    def __init__(self, shape: Sequence[int] = (60, 60), *, sigma: float = 4.0, pool: int = 2) -> None:
+    def __init__(
+        self, shape: Sequence[int] = (60, 60), *, sigma: float = 4.0, pool: int = 2, scale: Scale = "standard"
+    ) -> None:
         super().__init__()
         rows, columns = shape
         if pool < 1 or rows % pool or columns % pool:
             raise PatternError(f"patterns of {rows} x {columns} pixels cannot be averaged over {pool} x {pool} pixels")
-        self.sigma, self.pool = sigma, pool
+        if scale == "full_range" and sigma > 0.0:
+            raise PatternError("patterns that are divided by their full range keep their background: sigma must be 0")
+        self.sigma, self.pool, self.scale = sigma, pool, scale
         self.output_shape = (rows // pool, columns // pool)
         self.register_buffer("smooth_rows", _smoothing(rows, sigma), persistent=False)
         self.register_buffer("smooth_columns", _smoothing(columns, sigma).T.contiguous(), persistent=False)
@@ -52,6 +60,8 @@ class Preprocessing(nn.Module):
         if self.sigma > 0.0:
             patterns = patterns - self.smooth_rows @ patterns @ self.smooth_columns
         pooled = nn.functional.avg_pool2d(patterns[:, None], self.pool) if self.pool > 1 else patterns[:, None]
+        if self.scale == "full_range":
+            return pooled / 255.0
         pooled = pooled - pooled.mean(dim=(2, 3), keepdim=True)
         return pooled / pooled.square().mean(dim=(2, 3), keepdim=True).sqrt().clamp_min(1e-6)
 
@@ -119,22 +129,14 @@ def _fault(pattern: NDArray) -> str | None:
     lowest, highest = float(values.min()), float(values.max())
     if lowest == highest:
         return f"the pattern is empty: all its pixels are {lowest:g}"
-    return None if pattern.dtype.kind == "f" else _fault_of_counts(values, _full_scale(pattern.dtype, highest))
-
-
-def _fault_of_counts(values: NDArray[np.float64], full: float) -> str | None:
-    share = float((values >= full).mean())
+    share = float((values == highest).mean())
     if share > _SATURATED:
-        return f"the pattern is saturated: {share:.0%} of its pixels have the largest value, {full:g}"
+        return f"the pattern is saturated: {share:.0%} of its pixels have its largest value, {highest:g}"
+    return None if pattern.dtype.kind == "f" else _fault_of_counts(values)
+
+
+def _fault_of_counts(values: NDArray[np.float64]) -> str | None:
     rough = values[1:, 1:] - values[1:, :-1] - values[:-1, 1:] + values[:-1, :-1]
     if float(rough.std()) < _EMPTY:
         return "the pattern is empty: it has no contrast beside a smooth background"
     return None
-
-
-def _full_scale(dtype: np.dtype, highest: float) -> float:
-    """Return the largest value of a detector's numbers: of the type, or of 10, 12 or 14 bits that are stored in 16."""
-    if dtype.itemsize == 1:
-        return float(np.iinfo(dtype).max)
-    bits = max(8, math.ceil(math.log2(highest + 1.0))) if highest > 0 else 8
-    return float(2 ** min(bits + bits % 2, 8 * dtype.itemsize) - 1)

@@ -12,7 +12,7 @@ from ase_matprop.diffraction.ebsd.estimator import Estimator, n_parameters
 from ase_matprop.diffraction.ebsd.geometry import Detector
 from ase_matprop.diffraction.ebsd.losses import LossName
 from ase_matprop.diffraction.ebsd.networks import NETWORKS, Output, build_network
-from ase_matprop.diffraction.ebsd.preprocessing import Preprocessing
+from ase_matprop.diffraction.ebsd.preprocessing import Preprocessing, Scale
 from ase_matprop.diffraction.ebsd.simulation import Disturbances
 from ase_matprop.errors import RecipeError, unknown_name
 from ase_matprop.models.folder import describe_validation
@@ -29,10 +29,11 @@ class PreparationSection(Section):
 
     sigma: float = Field(default=4.0, ge=0.0)
     pool: int = Field(default=2, ge=1)
+    scale: Scale = "standard"
 
     def build(self, detector: Detector) -> Preprocessing:
         """Return the module for patterns of a detector."""
-        return Preprocessing(detector.shape, sigma=self.sigma, pool=self.pool)
+        return Preprocessing(detector.shape, sigma=self.sigma, pool=self.pool, scale=self.scale)
 
 
 class NetworkSection(Section):
@@ -113,6 +114,8 @@ class EbsdRecipe(Section):
             raise ValueError("a seed stands twice")
         if self.network.output == "invariants" and "mde" in self.training.loss:
             raise ValueError("the output 'invariants' is trained with the loss 'mae' or 'mse'")
+        if self.preparation.scale == "full_range" and self.preparation.sigma > 0.0:
+            raise ValueError("preparation: the scale 'full_range' needs sigma = 0")
         return self
 
     @classmethod

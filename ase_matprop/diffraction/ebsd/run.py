@@ -15,10 +15,12 @@ import ase_matprop
 from ase_matprop.diffraction.ebsd import artefact
 from ase_matprop.diffraction.ebsd import orientations as convert
 from ase_matprop.diffraction.ebsd.card import Confidence, EbsdCard, EbsdNetworkSpec, OrientationErrors, PhaseSpec
+from ase_matprop.diffraction.ebsd.evaluation import predict_all
 from ase_matprop.diffraction.ebsd.master_pattern import MasterPattern
 from ase_matprop.diffraction.ebsd.recipe import EbsdRecipe
-from ase_matprop.diffraction.ebsd.training import HELD_OUT_SEEDS, HISTORY, held_out, predict_all, train
-from ase_matprop.models.folder import WeightsSpec
+from ase_matprop.diffraction.ebsd.training import HELD_OUT_SEEDS, held_out, train
+from ase_matprop.models.folder import WeightsSpec, load_network, network_tensors
+from ase_matprop.training.trainer import HISTORY
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,7 @@ _WRONG = 5.0  # degrees
 _SHARE_WRONG = 0.01
 _FEWEST = 20
 _SMALLEST_UNIT = 1e-6
+_PRECISION = "float16"
 
 
 def summarize(degrees: NDArray[np.float64]) -> OrientationErrors:
@@ -64,6 +67,7 @@ def run_recipe(
     output: Path,
     *,
     master_pattern: MasterPattern | None = None,
+    start_from: artefact.EbsdArtefact | None = None,
     checkpoint_every: int = 500,
     progress: Callable[[int, int], None] | None = None,
 ) -> EbsdCard:
@@ -75,6 +79,7 @@ def run_recipe(
         recipe: all settings.
         output: folder; made if there is none.
         master_pattern: in place of the one that the recipe names.
+        start_from: a model whose weights the training starts with, its first member for the first seed and so on.
         checkpoint_every: steps between validations and checkpoints.
         progress: called with the steps that are done, of all seeds together, and that are to be done.
 
@@ -97,12 +102,15 @@ def run_recipe(
                 seed=seed,
                 folder=folder,
                 master_pattern=source,
+                start_from=None if start_from is None else start_from.members[number % len(start_from.members)],
                 checkpoint_every=checkpoint_every,
                 progress=advance,
             )
         )
         with (folder / HISTORY).open(newline="") as stream:
-            seconds.append(round(float(list(csv.reader(stream))[-1][1]), 1))
+            seconds.append(round(float(list(csv.DictReader(stream))[-1]["seconds"]), 1))
+    for member in members:  # what is measured is what is stored
+        load_network(member.network, network_tensors(member.network, _PRECISION))
     preparation = recipe.preparation.build(recipe.detector)
     validation = held_out(recipe, "validation", source)
     found, spread, residual = predict_all(members, preparation, validation.patterns)
@@ -128,16 +136,16 @@ def run_recipe(
         confidence=calibrate(degrees, spread, residual),
         training_patterns=steps * recipe.training.batch_size,
         training_seconds=seconds,
-        notes=recipe.notes,
+        notes=recipe.notes if start_from is None else [*recipe.notes, f"Training began with {start_from.card.name}."],
         citation=recipe.citation,
         recipe=recipe.model_dump(mode="json"),
         code_version=ase_matprop.__version__,
         created=datetime.date.today().isoformat(),
-        weights=WeightsSpec(sha256="", dtype="float16"),
+        weights=WeightsSpec(sha256="", dtype=_PRECISION),
     )
     folder = output / recipe.name
     artefact.save(folder, card, members)
-    loaded = artefact.load(folder)  # what is measured is what is stored
+    loaded = artefact.load(folder)
     test = held_out(recipe, "test", source)
     found, _, _ = predict_all(loaded.members, preparation, test.patterns)
     errors["test"] = summarize(convert.disorientations(found, test.quaternions, source.symmetry))

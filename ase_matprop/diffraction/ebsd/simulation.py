@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from ase_matprop.diffraction.ebsd.geometry import Detector
@@ -15,6 +16,7 @@ from ase_matprop.diffraction.ebsd.master_pattern import MasterPattern
 from ase_matprop.diffraction.ebsd.rotations import to_matrices
 
 _AT_ONCE = 128
+_OCTAVES = (1.0, 2.0, 4.0)  # standard deviations of Gaussians that part them, in pixels
 
 
 class Disturbances(BaseModel):
@@ -27,16 +29,32 @@ class Disturbances(BaseModel):
         fading: half width, in widths of the pattern, of the bell by which the contrast fades to the edges.
         gamma: exponent of the yields between their smallest (0) and largest value (1).
         bits: depth of the record.
+        transfer: standard deviation of the logarithm of the gain of each octave of lengths in the pattern, from finer
+            than one pixel to coarser than four: master pattern and camera are never as sharp as the real ones.
+        grain: standard deviation of a texture of random lengths that fades as the contrast does, in the unit of
+            ``noise``: what a camera, or the simulation's errors, add where the pattern is bright.
+        ghost: share of a pattern of another orientation that lies over this one, as at a grain boundary.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    center_spread: float = 0.002
+    center_spread: float = Field(default=0.002, ge=0.0)
     noise: tuple[float, float] = (0.0, 1.0)
     background: tuple[float, float] = (0.0, 10.0)
     fading: tuple[float, float] = (0.25, 1.5)
     gamma: tuple[float, float] = (0.7, 1.3)
-    bits: int = 8
+    bits: int = Field(default=8, ge=1, le=16)
+    transfer: float = Field(default=0.0, ge=0.0)
+    grain: tuple[float, float] = (0.0, 0.0)
+    ghost: tuple[float, float] = (0.0, 0.0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        for name in ("noise", "background", "fading", "gamma", "grain", "ghost"):
+            lower, upper = getattr(self, name)
+            if not 0.0 <= lower <= upper or (name in ("fading", "gamma") and lower == 0.0):
+                raise ValueError(f"{name} must be a range of positive numbers, the smaller one first")
+        return self
 
     @classmethod
     def none(cls) -> Disturbances:
@@ -63,6 +81,7 @@ class Simulator:
         rows, columns = self.detector.shape
         self._right = ((torch.arange(columns) + 0.5) / columns)[None]
         self._down = ((torch.arange(rows) + 0.5) / rows)[:, None]
+        self._blurs = [(_gaussian(rows, width), _gaussian(columns, width)) for width in _OCTAVES]
 
     def project(self, quaternions: Tensor, centers: ArrayLike | None = None) -> Tensor:
         """Return yields at the pixels, shape (n, rows, columns); differentiable in the orientations.
@@ -91,7 +110,7 @@ class Simulator:
         Args:
             quaternions: orientations, shape (n, 4).
             seed: of the disturbances; the order of the patterns matters to what each gets.
-            noise_scale: factor of the noise.
+            noise_scale: factor of noise, grain and ghost, and of the logarithms of the gains.
         """
         random = np.random.default_rng(seed)
         parts = [
@@ -115,20 +134,62 @@ class Simulator:
         image = self.project(torch.from_numpy(quaternions), centers)
         low, high = image.amin(dim=(1, 2), keepdim=True), image.amax(dim=(1, 2), keepdim=True)
         image = ((image - low) / (high - low).clamp_min(1e-6)).pow(draw(settings.gamma))
-        image = (image - image.mean(dim=(1, 2), keepdim=True)) / image.std(dim=(1, 2), keepdim=True).clamp_min(1e-6)
+        image = _standardize(image)
+        if settings.transfer:
+            gains = np.exp(noise_scale * settings.transfer * random.standard_normal((len(_OCTAVES) + 1, n))).astype(
+                np.float32
+            )
+            image = _standardize(self._octaves(image, gains))
+        if settings.ghost[1]:
+            image = image + noise_scale * draw(settings.ghost) * image.roll(1, dims=0)
+        if settings.grain[1]:
+            image = image + noise_scale * draw(settings.grain) * self._grain(n, random)
         if math.isfinite(settings.fading[1]):
             image = image * self._bell(draw((0.3, 0.7)), draw((0.25, 0.65)), draw(settings.fading))
         if settings.background[1]:
             image = image + draw(settings.background) * self._bell(draw((0.3, 0.7)), draw((0.3, 0.7)), draw((0.4, 1.0)))
         if settings.noise[1]:
-            generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+            generator = _generator(random)
             image = image + noise_scale * draw(settings.noise) * torch.randn(image.shape, generator=generator)
         return _digitize(image, settings.bits)
+
+    def _octaves(self, image: Tensor, gains: NDArray[np.float32], *, alike: bool = False) -> Tensor:
+        """Return the sum of an image's octaves, the finest first, each times its gain, shape (octaves, n)."""
+        total, rest = torch.zeros_like(image), image
+        for number, gain in enumerate(torch.from_numpy(gains)):
+            last = number == len(self._blurs)
+            coarse = torch.zeros_like(image) if last else self._blurs[number][0] @ image @ self._blurs[number][1].T
+            octave = _standardize(rest - coarse) if alike else rest - coarse
+            total, rest = total + gain[:, None, None] * octave, coarse
+        return total
+
+    def _grain(self, n: int, random: np.random.Generator) -> Tensor:
+        """Return textures with a standard deviation of 1, shape (n, rows, columns)."""
+        noise = torch.randn((n, *self.detector.shape), generator=_generator(random))
+        gains = np.exp(random.standard_normal((len(_OCTAVES) + 1, n))).astype(np.float32)
+        return _standardize(self._octaves(noise, gains, alike=True))
 
     def _bell(self, x: Tensor, y: Tensor, width: Tensor) -> Tensor:
         """Return bells with a maximum of 1 around (x, y); ``width``: where they have fallen to a half."""
         factor = -math.log(2.0) / width.square()
         return torch.exp(factor * (self._right - x).square()) * torch.exp(factor * (self._down - y).square())
+
+
+def _generator(random: np.random.Generator) -> torch.Generator:
+    return torch.Generator().manual_seed(int(random.integers(2**62)))
+
+
+def _gaussian(n: int, width: float) -> Tensor:
+    """Return the matrix that smooths n points by a Gaussian of a standard deviation, in points."""
+    distance = torch.arange(n, dtype=torch.float32) - torch.arange(n, dtype=torch.float32)[:, None]
+    weights = torch.exp(-0.5 * (distance / width).square())
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _standardize(image: Tensor) -> Tensor:
+    """Give each pattern a mean of 0 and a standard deviation of 1."""
+    image = image - image.mean(dim=(1, 2), keepdim=True)
+    return image / image.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)  # std() is slower
 
 
 def _digitize(image: Tensor, bits: int) -> Tensor:

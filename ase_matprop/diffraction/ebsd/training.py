@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import logging
-import time
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ase_matprop.diffraction.ebsd import orientations as convert
 from ase_matprop.diffraction.ebsd.estimator import Estimator, to_fundamental_zone
+from ase_matprop.diffraction.ebsd.evaluation import predict_all
 from ase_matprop.diffraction.ebsd.losses import OrientationLoss
 from ase_matprop.diffraction.ebsd.master_pattern import MasterPattern
 from ase_matprop.diffraction.ebsd.preprocessing import Preprocessing
 from ase_matprop.diffraction.ebsd.recipe import EbsdRecipe, TrainingSection
 from ase_matprop.diffraction.ebsd.simulation import Simulator
 from ase_matprop.errors import RecipeError
+from ase_matprop.models.folder import load_network, network_tensors
+from ase_matprop.training.trainer import History, run_trainer
 
-logger = logging.getLogger(__name__)
-
-CHECKPOINT = "last.pt"
-HISTORY = "history.csv"
 #: seeds of the patterns that no network is trained on; those of ``test`` are never used for a choice
-HELD_OUT_SEEDS = {"validation": 10_001, "test": 20_001}
-_COLUMNS = ("step", "seconds", "learning_rate", "train_loss", "validation_mean", "validation_median")
+HELD_OUT_SEEDS = {"validation": 10_001, "test": 61_207}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,60 +68,39 @@ def held_out(
     return SimulatedSet(quaternions, simulator.patterns(quaternions, seed=HELD_OUT_SEEDS[name] + 1))
 
 
-@torch.no_grad()
-def predict_all(
-    members: list[Estimator], preparation: Preprocessing, patterns: Tensor, *, batch_size: int = 256
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return orientations of patterns, the spread of the estimates and their residuals.
-
-    Args:
-        members: networks in evaluation mode, of one Laue group.
-        preparation: of the patterns.
-        patterns: shape (n, rows, columns).
-        batch_size: patterns that are evaluated together.
-
-    Returns:
-        Quaternions in the fundamental zone, shape (n, 4); mean disorientation of the estimates from these in degrees,
-        shape (n,); mean residual, shape (n,).
-    """
-    quaternions, spreads, residuals = [np.empty((0, 4))], [np.empty(0)], [np.empty(0)]
-    for part in patterns.split(batch_size) if len(patterns) else ():
-        prepared = preparation(part)
-        estimates = [member.estimate(member(prepared)) for member in members]
-        found = torch.cat([estimate.quaternions for estimate in estimates], dim=1).numpy()
-        mean, spread = convert.mean_orientations(found, members[0].symmetry)
-        quaternions.append(mean)
-        spreads.append(spread)
-        residuals.append(torch.cat([estimate.residuals for estimate in estimates], dim=1).mean(dim=1).numpy())
-    return np.concatenate(quaternions), np.concatenate(spreads), np.concatenate(residuals)
-
-
 def train(
     recipe: EbsdRecipe,
     *,
     seed: int,
     folder: Path,
     master_pattern: MasterPattern | None = None,
+    start_from: Estimator | None = None,
     checkpoint_every: int = 500,
     progress: Callable[[int, int], None] | None = None,
 ) -> Estimator:
     """Train one network, and return it in evaluation mode as it is after the last step.
 
     Seed and step alone decide the patterns of a batch, so that a run that was interrupted goes on from
-    ``folder/last.pt`` as if it had not been.
+    ``folder/last.ckpt`` as if it had not been.
 
     Args:
         recipe: all settings.
         seed: of the initial weights and of the patterns.
         folder: for checkpoint and history; made if there is none.
         master_pattern: in place of the one that the recipe names.
+        start_from: a trained network of the same kind, whose weights the training starts with; fewer steps and a lower
+            learning rate are enough then, for another detector, phase of the same Laue group, or other disturbances.
         checkpoint_every: steps between validations and checkpoints.
         progress: called with the number of steps that are done, and that are to be done.
 
     Raises:
-        RecipeError: if the folder holds the run of another recipe or seed, or the settings do not suit the network.
+        RecipeError: if the folder holds the run of another recipe, seed or start, the settings do not suit the network,
+            the seed is that of held-out patterns, or ``start_from`` is a network of another kind.
         MissingDependencyError: if kikuchipy is needed for the master pattern, and not installed.
     """
+    taken = {value + shift for value in HELD_OUT_SEEDS.values() for shift in (0, 1)}
+    if seed in taken:
+        raise RecipeError(f"the seed {seed} is that of held-out patterns; choose another one than {sorted(taken)}")
     source = master_pattern or MasterPattern.nickel()
     simulator = Simulator(source, recipe.detector, recipe.disturbances)
     preparation = recipe.preparation.build(recipe.detector)
@@ -129,36 +108,30 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         estimator = build(recipe, preparation, source.symmetry)
-    loss_function = OrientationLoss(settings.loss, source.symmetry)
-    optimizer = torch.optim.AdamW(_groups(estimator, settings.weight_decay), lr=settings.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.2
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    identity = json.dumps([recipe.model_dump(mode="json"), seed, source.source], sort_keys=True)
-    first, seconds = _resume(folder, identity, {"network": estimator, "optimizer": optimizer, "schedule": schedule})
+    if start_from is not None:
+        _take_weights(estimator, start_from)
     validation = held_out(recipe, "validation", source)
-    losses: list[float] = []
-    started = time.monotonic()
+    settings_of_run = recipe.model_dump(mode="json", exclude_defaults=True)  # new settings do not end old runs
+    start = [] if start_from is None else [_fingerprint(start_from)]
+    identity = json.dumps([settings_of_run, seed, source.source, *start], sort_keys=True)
+    module = _Trainee(estimator, settings, preparation, OrientationLoss(settings.loss, source.symmetry), identity)
+    callbacks: list[Callback] = [History(folder, ("train_loss", "validation_mean", "validation_median"), timed=True)]
+    if progress is not None:
+        callbacks.append(_Progress(progress, settings.steps))
     estimator.train()
-    for step in range(first, settings.steps):
-        loss = _loss(estimator, loss_function, simulator, preparation, settings, seed, step)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(estimator.parameters(), settings.gradient_clip)
-        optimizer.step()
-        schedule.step()
-        losses.append(float(loss.detach()))
-        if progress is not None:
-            progress(step + 1, settings.steps)
-        if (step + 1) % checkpoint_every == 0 or step + 1 == settings.steps:
-            seconds += time.monotonic() - started
-            errors = _validate(estimator, preparation, validation)
-            row = (step + 1, seconds, schedule.get_last_lr()[0], np.mean(losses), errors.mean(), np.median(errors))
-            logger.info("seed %d, step %d: loss %.4f, validation %.2f degrees", seed, step + 1, row[3], row[4])
-            _save(folder, identity, step + 1, seconds, estimator, optimizer, schedule, row)
-            losses.clear()
-            started = time.monotonic()
+    run_trainer(
+        module,
+        DataLoader(
+            _Batches(simulator, preparation, settings, seed),
+            sampler=_Steps(settings.steps, checkpoint_every),
+            batch_size=None,
+        ),
+        DataLoader([(validation.patterns, torch.from_numpy(validation.quaternions))], batch_size=None),  # type: ignore[arg-type]
+        max_epochs=math.ceil(settings.steps / checkpoint_every),
+        folder=folder,
+        gradient_clip=settings.gradient_clip,
+        callbacks=callbacks,
+    )
     return estimator.eval()
 
 
@@ -174,71 +147,123 @@ def build(recipe: EbsdRecipe, preparation: Preprocessing, symmetry: str) -> Esti
         raise RecipeError(f"the recipe {recipe.name!r} has mistakes: network: {error}") from None
 
 
-def _loss(
-    estimator: Estimator,
-    loss_function: OrientationLoss,
-    simulator: Simulator,
-    preparation: Preprocessing,
-    settings: TrainingSection,
-    seed: int,
-    step: int,
-) -> Tensor:
-    random = np.random.default_rng([seed, step])
-    quaternions = convert.random_orientations(settings.batch_size, seed=random)
-    ramp = settings.noise_ramp * settings.steps
-    scale = min(1.0, step / ramp) if ramp else 1.0
-    prepared = preparation(simulator.patterns(quaternions, seed=random, noise_scale=scale))
-    true = to_fundamental_zone(torch.from_numpy(quaternions).float(), estimator.operators.float())
-    with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
-        outputs = estimator(prepared)
-    outputs, targets = outputs.float(), estimator.targets(true)
-    losses = []
-    for parameters in outputs.unbind(1):
-        predicted = estimator.predicted(parameters) if "mde" in loss_function.terms else true
-        losses.append(loss_function(parameters, targets, predicted, true))
-    return torch.stack(losses).mean()
+def _take_weights(estimator: Estimator, other: Estimator) -> None:
+    same = (estimator.output, estimator.symmetry) == (other.output, other.symmetry)
+    try:
+        if not same:
+            raise ValueError(f"{other.output} of {other.symmetry}, not {estimator.output} of {estimator.symmetry}")
+        load_network(estimator.network, network_tensors(other.network, "float32"))
+    except (RuntimeError, ValueError) as error:
+        raise RecipeError(f"the training cannot start from a network of another kind: {error}") from None
 
 
-def _validate(estimator: Estimator, preparation: Preprocessing, validation: SimulatedSet) -> NDArray[np.float64]:
-    estimator.eval()
-    found, _, _ = predict_all([estimator], preparation, validation.patterns)
-    estimator.train()
-    return convert.disorientations(found, validation.quaternions, estimator.symmetry)
+def _fingerprint(estimator: Estimator) -> float:
+    return float(sum(parameter.detach().double().abs().sum() for parameter in estimator.network.parameters()))
 
 
-def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    parameters = list(module.parameters())
-    return [  # biases and normalisation are not decayed
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+class _Steps(Sampler[int]):
+    """Numbers of the steps of an epoch, which is what lies between two checkpoints."""
+
+    def __init__(self, n_steps: int, per_epoch: int) -> None:
+        self.n_steps = n_steps
+        self.per_epoch = per_epoch
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:  # called by Lightning
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return min(self.per_epoch, self.n_steps - self.epoch * self.per_epoch)
+
+    def __iter__(self) -> Iterator[int]:  # a generator: of a resumed run, the epoch is set after the call
+        first = self.epoch * self.per_epoch
+        yield from range(first, first + len(self))
 
 
-def _resume(folder: Path, identity: str, parts: dict[str, Any]) -> tuple[int, float]:
-    """Load a checkpoint into the parts; return the steps that are done and the seconds that these took."""
-    path = folder / CHECKPOINT
-    if not path.is_file():
-        return 0, 0.0
-    state = torch.load(path, weights_only=True)
-    if state["identity"] != identity:
-        raise RecipeError(f"{folder} holds the run of another recipe or seed; choose another output folder")
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return int(state["step"]), float(state["seconds"])
+@dataclass(frozen=True, eq=False)
+class _Batches(Dataset[tuple[Tensor, Tensor]]):
+    """Prepared patterns of a step and their true orientations; seed and step alone decide them."""
+
+    simulator: Simulator
+    preparation: Preprocessing
+    settings: TrainingSection
+    seed: int
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        random = np.random.default_rng([self.seed, step])
+        quaternions = convert.random_orientations(self.settings.batch_size, seed=random)
+        ramp = self.settings.noise_ramp * self.settings.steps
+        scale = min(1.0, step / ramp) if ramp else 1.0
+        patterns = self.simulator.patterns(quaternions, seed=random, noise_scale=scale)
+        return self.preparation(patterns), torch.from_numpy(quaternions).float()
 
 
-def _save(
-    folder: Path, identity: str, step: int, seconds: float, network: Any, optimizer: Any, schedule: Any, row: Any
-) -> None:
-    history = folder / HISTORY
-    rows: list[list[str]] = []
-    if history.is_file():
-        with history.open(newline="") as stream:
-            rows = [old for old in list(csv.reader(stream))[1:] if int(old[0]) < step]
-    with history.open("w", newline="") as stream:
-        csv.writer(stream).writerows([_COLUMNS, *rows, [row[0], *(f"{float(value):.6g}" for value in row[1:])]])
-    state = {"identity": identity, "step": step, "seconds": seconds}
-    state |= {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-    partial = folder / f"{CHECKPOINT}.partial"
-    torch.save(state, partial)
-    partial.replace(folder / CHECKPOINT)
+class _Trainee(pl.LightningModule):
+    """Lightning module of an estimator."""
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        settings: TrainingSection,
+        preparation: Preprocessing,
+        loss_function: OrientationLoss,
+        identity: str,
+    ) -> None:
+        super().__init__()
+        self.estimator = estimator
+        self.settings = settings
+        self.preparation = preparation
+        self.loss_function = loss_function
+        self.identity = identity
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        prepared, quaternions = batch
+        true = to_fundamental_zone(quaternions, self.estimator.operators.float())
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
+            outputs = self.estimator(prepared)
+        outputs, targets = outputs.float(), self.estimator.targets(true)
+        losses = []
+        for parameters in outputs.unbind(1):
+            predicted = self.estimator.predicted(parameters) if "mde" in self.loss_function.terms else true
+            losses.append(self.loss_function(parameters, targets, predicted, true))
+        loss = torch.stack(losses).mean()
+        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(prepared))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+        patterns, quaternions = batch
+        found, _, _ = predict_all([self.estimator], self.preparation, patterns)
+        degrees = convert.disorientations(found, quaternions.numpy(), self.estimator.symmetry)
+        self.log("validation_mean", float(degrees.mean()), batch_size=1)
+        self.log("validation_median", float(np.median(degrees)), batch_size=1)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        settings, parameters = self.settings, list(self.estimator.parameters())
+        groups = [  # biases and normalisation are not decayed
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.2
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["identity"] = self.identity
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if checkpoint.get("identity") != self.identity:
+            raise RecipeError(
+                f"{self.trainer.default_root_dir} holds the run of another recipe or seed, or one with another start; "
+                "choose another output folder"
+            )
+
+
+class _Progress(Callback):
+    def __init__(self, tell: Callable[[int, int], None], n_steps: int) -> None:
+        self.tell = tell
+        self.n_steps = n_steps
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.tell(trainer.global_step, self.n_steps)

@@ -11,7 +11,15 @@ import torch
 from ase_matprop.diffraction.xrd.geometry import DetectorGeometry
 from ase_matprop.diffraction.xrd.networks import PatternNetwork, build_pattern_network
 from ase_matprop.errors import ArtefactError, MatPropError
-from ase_matprop.models.folder import CardPart, FolderCard, load_network, network_tensors, read_weights, write_weights
+from ase_matprop.models.folder import (
+    CardPart,
+    CardSummary,
+    FolderCard,
+    load_network,
+    network_tensors,
+    read_weights,
+    write_weights,
+)
 
 
 class PatternNetworkSpec(CardPart):
@@ -55,13 +63,28 @@ class InputSpec(CardPart):
         )
 
 
+class Accuracy(CardPart):
+    """How often a network was right.
+
+    Attributes:
+        n: number of images.
+        accuracy: share of them with the right phase region.
+        of: which images, and how they were kept out of the training.
+    """
+
+    n: int
+    accuracy: float
+    of: str
+
+
 class PatternCard(FolderCard):
     """What an XRD network is, what it was trained on, and how often it is right.
 
     Attributes:
         kind: ``"xrd-phase-regions"``.
         classes: phase regions in the order of the network's outputs.
-        accuracies: measured shares of right answers by what they were measured on.
+        accuracies: ``"test"`` for images that this network was never trained on, ``"cross_validation"`` for networks
+            that were trained in the same way on fewer images.
         training_set: name, number of images and settings of the training data.
         training: settings of the training.
     """
@@ -72,9 +95,30 @@ class PatternCard(FolderCard):
     network: PatternNetworkSpec
     inputs: InputSpec
     classes: list[str]
-    accuracies: dict[str, float]
+    accuracies: dict[str, Accuracy]
     training_set: dict[str, Any]
     training: dict[str, Any]
+
+    def summary(self) -> CardSummary:
+        test = self.accuracies.get("test")
+        return CardSummary(
+            property="phase_region",
+            unit="",
+            inputs="XRD image",
+            n_test=None if test is None else test.n,
+            accuracy=None if test is None else test.accuracy,
+        )
+
+    def headline(self) -> str:
+        if "test" not in self.accuracies:
+            return ""
+        return f"accuracy {self.accuracies['test'].accuracy:.3f} on {self.accuracies['test'].n} simulated images"
+
+    def check(self) -> None:
+        try:
+            self.inputs.detector_geometries()
+        except (LookupError, TypeError, ValueError, MatPropError) as error:
+            raise LookupError(f"a geometry cannot be read ({type(error).__name__}: {error})") from None
 
 
 def geometry_entries(geometries: tuple[DetectorGeometry, ...]) -> list[dict[str, Any]]:
@@ -110,6 +154,8 @@ def load(folder: Path) -> tuple[PatternCard, PatternNetwork]:
         load_network(network, tensors)
         if len(card.inputs.detector_geometries()) != network.n_frames:
             raise ValueError("the card has not one geometry for each frame")
+        if len(card.classes) != network.n_classes:
+            raise ValueError(f"the card names {len(card.classes)} phase regions, the network has {network.n_classes}")
     except (RuntimeError, ValueError, KeyError, LookupError, MatPropError) as error:
         raise ArtefactError(f"the weights in {folder} do not fit the network of their card: {error}") from None
     return card, network

@@ -19,13 +19,17 @@ from numpy.typing import NDArray
 from ase_matprop.diffraction.xrd.background import remove_background
 from ase_matprop.diffraction.xrd.baselines import BASELINES, baseline_features, fit_baseline
 from ase_matprop.diffraction.xrd.errors import DiffractionSettingsError
+from ase_matprop.diffraction.xrd.evaluation import image_scale, probabilities
 from ase_matprop.diffraction.xrd.networks import NETWORKS, build_pattern_network
 from ase_matprop.diffraction.xrd.simulation import ImageSet, simulate
-from ase_matprop.diffraction.xrd.training import TrainingSettings, image_scale, probabilities, train_network
+from ase_matprop.diffraction.xrd.training import TrainingSettings, train_network
 from ase_matprop.errors import unknown_name
 
 #: what networks see, as Figure 7.7 names it, and the method of background removal behind it
 INPUTS = {"I": "none", "I-MF": "minimum", "I-CS": "minimum_mean"}
+
+#: raised whenever networks, training or trees give other results, so that folds of two versions are never mixed
+RESULTS_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -132,14 +136,15 @@ def cross_validate(
         progress: called with the number of finished and of all folds.
 
     Raises:
-        DiffractionSettingsError: if settings do not go together.
+        DiffractionSettingsError: if settings do not go together, or finished folds are of other images or of another
+            version of the networks and their training.
     """
     target = folder / experiment.name
     target.mkdir(parents=True, exist_ok=True)
-    (target / "experiment.json").write_text(json.dumps(asdict(experiment), indent=2) + "\n", encoding="utf-8")
     todo = [fold for fold in range(experiment.n_folds) if not _fold_file(target, fold).is_file()]
     if todo and data is None:
         data = simulate(experiment.kind, experiment.size, seed=experiment.seed)
+    _record(experiment, data, target, resumed=len(todo) < experiment.n_folds)
     done = experiment.n_folds - len(todo)
     if progress is not None:
         progress(done, experiment.n_folds)
@@ -148,6 +153,29 @@ def cross_validate(
         if progress is not None:
             progress(done, experiment.n_folds)
     return _collect(experiment, target)
+
+
+def _record(experiment: Experiment, data: ImageSet | None, target: Path, *, resumed: bool) -> None:
+    """Write what is run, on which images; refuse to go on with folds of something else."""
+    path = target / "experiment.json"
+    facts: dict[str, Any] = {"results_version": RESULTS_VERSION}
+    if data is not None:
+        digest = hashlib.sha256()
+        for array in (data.images, data.compositions, data.labels):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        facts["data_sha256"] = digest.hexdigest()
+    if resumed:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = {}
+        other = [name for name, value in facts.items() if found.get(name) != value]
+        if other:
+            raise DiffractionSettingsError(
+                f"the finished folds in {target} are of something else ({', '.join(other)}); give another folder"
+            )
+        return
+    path.write_text(json.dumps(asdict(experiment) | facts, indent=2) + "\n", encoding="utf-8")
 
 
 def _run_folds(
@@ -201,7 +229,9 @@ def _run_fold(
             compositions = data.compositions[train]
             train_network(network, images / scale, compositions, data.labels[train], experiment.training, seed=seed)
         predicted = {
-            name: probabilities(network, version[test] / scale, data.compositions[test]).argmax(axis=1)
+            name: probabilities(
+                network, version[test] / scale, data.compositions[test], mirror=experiment.training.flip
+            ).argmax(axis=1)
             for name, version in versions.items()
         }
     result = {

@@ -58,6 +58,8 @@ def background_figure(
 def filter_response_figure(image: NDArray[np.float64], detection: PeakAreaDetection, path: Path) -> None:
     """Draw an image, the slope filters, and the maximum of absolute slopes that each of them finds in the image.
 
+    Row 0 is at the bottom of images and filters alike; Figure 7.4 of the thesis has it at the top of the filters.
+
     Args:
         image: counts, shape (height, width).
         detection: input module of a network; its normalisation is not used.
@@ -75,7 +77,7 @@ def filter_response_figure(image: NDArray[np.float64], detection: PeakAreaDetect
         axes: Axes = panels[0, number + 1]
         kernel = detection.filters[number, 0].detach().numpy()
         limit = max(float(np.abs(kernel).max()), 1e-12)
-        axes.imshow(kernel, cmap="coolwarm", vmin=-limit, vmax=limit)
+        axes.imshow(kernel, origin="lower", cmap="coolwarm", vmin=-limit, vmax=limit)
         colour = drawn.cmap(drawn.norm(number))
         axes.set(title=f"{name} ({kernel.shape[0]} x {kernel.shape[1]})", xticks=[], yticks=[])
         axes.title.set_color(colour)
@@ -102,4 +104,4 @@ def _draw(
 
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=110)

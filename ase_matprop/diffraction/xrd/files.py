@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,17 +65,34 @@ def _read_with_fabio(path: Path) -> NDArray[Any]:
     return np.asarray(data)
 
 
-def check_output(path: Path) -> None:
-    """Check that an image can be written to ``path`` before anything is computed.
+def check_outputs(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
+    """Refuse outputs that cannot be written, before anything is computed.
 
     Raises:
-        DiffractionImageError: for an ending other than .npy and .tif, or a folder that does not exist.
+        DiffractionImageError: if an output is an input or another output, is a folder, or its folder does not exist or
+            cannot be written to.
+    """
+    taken = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise DiffractionImageError(f"the output {path} is an input or another output, too; give another name")
+        taken.add(path.resolve())
+        if not path.parent.is_dir() or path.is_dir():
+            raise DiffractionImageError(f"the output {path} is a folder, or its folder does not exist; make that first")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise DiffractionImageError(f"the output {path} cannot be written: no permission")
+
+
+def check_image_output(path: Path) -> None:
+    """Refuse an image file that cannot be written, before anything is computed.
+
+    Raises:
+        DiffractionImageError: for endings other than .npy and .tif, or as :func:`check_outputs`.
         MissingDependencyError: for TIF without fabio.
     """
     if path.suffix.lower() not in (".npy", ".tif", ".tiff"):
         raise DiffractionImageError(f"the output {path} must end in .npy or .tif")
-    if not path.parent.is_dir() or path.is_dir():
-        raise DiffractionImageError(f"the output {path} is a folder, or its folder does not exist; make that first")
+    check_outputs([], [path])
     if path.suffix.lower() != ".npy":
         _import_fabio("writing TIF")
 
@@ -83,14 +101,16 @@ def write_image(path: Path, image: NDArray[np.float64]) -> None:
     """Write an image as .npy (float64) or .tif (32-bit floats).
 
     Raises:
-        DiffractionImageError: as for :func:`check_output`.
+        DiffractionImageError: as for :func:`check_image_output`.
         MissingDependencyError: for TIF without fabio.
     """
-    check_output(path)
+    check_image_output(path)
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")  # with the ending, to which numpy would add its own
     if path.suffix.lower() == ".npy":
-        np.save(path, image)
-        return
-    _import_fabio("writing TIF").tifimage.TifImage(data=image.astype(np.float32)).write(str(path))
+        np.save(partial, image)
+    else:
+        _import_fabio("writing TIF").tifimage.TifImage(data=image.astype(np.float32)).write(str(partial))
+    partial.replace(path)
 
 
 def read_compositions(path: Path, metals: Sequence[str], names: Sequence[str]) -> NDArray[np.float64]:
@@ -98,7 +118,7 @@ def read_compositions(path: Path, metals: Sequence[str], names: Sequence[str]) -
 
     Args:
         path: file with a column for each metal.  Where it has a column ``name`` with file names, these decide which
-            row belongs to which sample; without it rows and samples are in the same order.
+            row belongs to which sample (without their folders); without it rows and samples are in the same order.
         metals: names of the columns, in the order to return.
         names: first file of each sample.
 
@@ -117,6 +137,12 @@ def read_compositions(path: Path, metals: Sequence[str], names: Sequence[str]) -
     if "name" in table:
         table = table.assign(name=[Path(str(name)).name for name in table["name"]])
         short = [Path(name).name for name in names]
+        if len(set(short)) < len(short):
+            twice = next(name for name in short if short.count(name) > 1)
+            raise DiffractionImageError(
+                f"more than one sample has a file named {twice}, the compositions {path} cannot tell them apart; leave "
+                "out the column name and give the rows in the order of the samples"
+            )
         if table["name"].duplicated().any():
             twice = table["name"][table["name"].duplicated()].iloc[0]
             raise DiffractionImageError(f"the compositions {path} have more than one row for {twice}")

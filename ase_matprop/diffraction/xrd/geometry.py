@@ -38,10 +38,12 @@ class DetectorGeometry:
     wavelength: float
 
     def __post_init__(self) -> None:
-        if min(self.shape) < 1 or not min(self.pixel, self.distance, self.wavelength) > 0.0:
+        numbers = (self.pixel, self.distance, self.wavelength, *self.poni, *self.rotations)
+        if min(self.shape) < 1 or not min(numbers[:3]) > 0.0 or not np.isfinite(numbers).all():
             raise DiffractionSettingsError(
-                "a detector needs at least one pixel, and pixel, distance and wavelength above zero. "
-                f"Got {self.shape}, {self.pixel} m, {self.distance} m, {self.wavelength} Angstrom."
+                "a detector needs at least one pixel, pixel, distance and wavelength above zero, and finite numbers. "
+                f"Got {self.shape}, {self.pixel} m, {self.distance} m, {self.wavelength} Angstrom, poni {self.poni} m, "
+                f"rotations {self.rotations}."
             )
 
     def binned(self, size: int) -> DetectorGeometry:
@@ -94,7 +96,7 @@ class DetectorGeometry:
             return cls._from_json(text) if path.suffix == ".json" else cls._from_poni(text)
         except OSError as error:
             raise DiffractionSettingsError(f"the geometry {path} cannot be read: {error.strerror}") from None
-        except (KeyError, ValueError, TypeError) as error:
+        except (LookupError, ValueError, TypeError) as error:
             raise DiffractionSettingsError(
                 f"the geometry {path} is incomplete or no geometry ({type(error).__name__}: {error}); give a .poni "
                 "file that pyFAI-calib2 wrote, or JSON with shape, pixel, distance, poni, rotations, wavelength"
@@ -121,6 +123,10 @@ class DetectorGeometry:
         lines = (line.split(":", 1) for line in text.splitlines() if ":" in line and not line.startswith("#"))
         fields = {key.strip().lower(): value.strip() for key, value in lines}
         detector = json.loads(fields["detector_config"])
+        if int(detector.get("orientation", 3)) != 3:
+            raise ValueError(
+                f"the orientation of the detector is {detector['orientation']}, only 3 (pyFAI's default) is known here"
+            )
         pixels, shape = (float(detector["pixel1"]), float(detector["pixel2"])), detector["max_shape"]
         if abs(pixels[0] - pixels[1]) > 1e-9:
             raise ValueError(f"the pixels are not square: {pixels[0]} m and {pixels[1]} m")

@@ -12,6 +12,8 @@ from ase_matprop.diffraction.xrd.geometry import DetectorGeometry
 
 #: share of the pixels that may be saturated
 LARGEST_SATURATED = 0.001
+#: counts that noise alone spreads so far that no two in a thousand pixels share the largest of them
+_MANY_COUNTS = 1000.0
 #: deviation of 2 theta of any pixel from where it was in training that is tolerated, degrees
 LARGEST_SHIFT = 0.3
 
@@ -21,7 +23,8 @@ def check_image(image: ArrayLike, saturation: float | None = None) -> NDArray[np
 
     Args:
         image: counts as the detector gave them.
-        saturation: count at which the detector saturates; by default the largest number of the integer type.
+        saturation: count at which the detector saturates; by default the largest count of the image, if that is 1000 or
+            more.
 
     Raises:
         DiffractionImageError: if this is no image of counts, was scaled to 8 bits, is empty or flat, is saturated in
@@ -48,8 +51,8 @@ def check_image(image: ArrayLike, saturation: float | None = None) -> NDArray[np
         )
     if counts.min() == counts.max():
         raise DiffractionImageError(f"the image is empty: all pixels are {counts.min():g}")
-    if saturation is None and pixels.dtype.kind in "iu":
-        saturation = float(np.iinfo(pixels.dtype).max)
+    if saturation is None and counts.max() >= _MANY_COUNTS:
+        saturation = float(counts.max())  # so many counts are equal only where the detector gives no more
     if saturation is not None and np.mean(counts >= saturation) > LARGEST_SATURATED:
         raise DiffractionImageError(
             f"{100.0 * np.mean(counts >= saturation):.1f} % of the pixels are saturated ({saturation:g} counts or "
@@ -102,7 +105,7 @@ def check_geometry(given: DetectorGeometry, trained: DetectorGeometry, frame: in
             f"{trained.shape[0]} x {trained.shape[1]} or a multiple of that"
         )
     shift = np.abs(given.binned(trained.shape[0]).two_theta() - trained.two_theta()).max()
-    if shift > LARGEST_SHIFT:
+    if not shift <= LARGEST_SHIFT:
         raise DiffractionImageError(
             f"the detector of frame {frame + 1} is elsewhere than in training: 2 theta differs by up to {shift:.2f} "
             "degrees; train a network for this geometry"

@@ -13,12 +13,20 @@ import torch
 
 from ase_matprop import __version__
 from ase_matprop.diffraction.xrd.background import remove_background, scaled_filter_size
-from ase_matprop.diffraction.xrd.card import InputSpec, PatternCard, PatternNetworkSpec, geometry_entries, save
+from ase_matprop.diffraction.xrd.card import (
+    Accuracy,
+    InputSpec,
+    PatternCard,
+    PatternNetworkSpec,
+    geometry_entries,
+    save,
+)
+from ase_matprop.diffraction.xrd.evaluation import image_scale, probabilities
 from ase_matprop.diffraction.xrd.networks import build_pattern_network
 from ase_matprop.diffraction.xrd.predictor import PatternPredictor
 from ase_matprop.diffraction.xrd.regions import METALS
 from ase_matprop.diffraction.xrd.simulation import ImageSet
-from ase_matprop.diffraction.xrd.training import TrainingSettings, image_scale, probabilities, train_network
+from ase_matprop.diffraction.xrd.training import TrainingSettings, train_network
 from ase_matprop.models.folder import WeightsSpec, load_network, network_tensors
 
 _CITATION = ["D. Jha, Ph.D. thesis, Northwestern University (2020), chapter 7"]
@@ -35,8 +43,8 @@ def train_model(
     training: TrainingSettings | None = None,
     background: str = "none",
     training_set: Mapping[str, Any] | None = None,
-    accuracies: Mapping[str, float] | None = None,
-    held_out: Mapping[str, ImageSet] | None = None,
+    cross_validation: Accuracy | None = None,
+    test: tuple[str, ImageSet] | None = None,
     notes: tuple[str, ...] = (),
     precision: str = "float32",
     seed: int = 0,
@@ -54,9 +62,9 @@ def train_model(
         training: settings of the training.
         background: what is taken off images before the network: ``"none"``, ``"minimum"`` or ``"minimum_mean"``.
         training_set: facts on the data for the card, besides the number of images of each region.
-        accuracies: what was measured, such as by cross-validation with the same settings.
-        held_out: further images by what the card is to call them; the network has no part of them in its training, and
-            the share that the stored weights get right is added to the accuracies.
+        cross_validation: what networks with the same settings reached in cross-validation, for the card.
+        test: further images, and what the card is to say of them; the training has no part of them, and the share that
+            the stored weights get right is written into the card.
         notes: for the card.
         precision: of the stored weights, ``"float32"`` or ``"float16"``.
         seed: of initial weights and of the order of the images.
@@ -78,11 +86,13 @@ def train_model(
         model = build_pattern_network(method, settings)
         train_network(model, images / scale, data.compositions, data.labels, training, seed=seed, progress=progress)
     load_network(model, network_tensors(model, precision))  # rounded as they are stored, before anything is measured
-    measured = dict(accuracies or {})
-    for test_name, test in (held_out or {}).items():
-        inputs = remove_background(test.images, background, filter_size)[0].astype(np.float32) / scale
-        found = probabilities(model, inputs, test.compositions).argmax(axis=1)
-        measured[test_name] = round(float(np.mean(found == test.labels)), 4)
+    accuracies = {} if cross_validation is None else {"cross_validation": cross_validation}
+    if test is not None:
+        of, held_out = test
+        inputs = remove_background(held_out.images, background, filter_size)[0].astype(np.float32) / scale
+        found = probabilities(model, inputs, held_out.compositions, mirror=training.flip).argmax(axis=1)
+        share = round(float(np.mean(found == held_out.labels)), 4)
+        accuracies["test"] = Accuracy(n=len(held_out), accuracy=share, of=of)
     means = data.images.mean(axis=(1, 2, 3))
     counts = np.bincount(data.labels, minlength=len(data.classes))
     card = PatternCard(
@@ -100,7 +110,7 @@ def train_model(
             geometries=geometry_entries(data.geometries),
         ),
         classes=list(data.classes),
-        accuracies=measured,
+        accuracies=accuracies,
         training_set=dict(training_set or {})
         | {"images": {region: int(n) for region, n in zip(data.classes, counts, strict=True)}},
         training=asdict(training) | {"seed": seed},

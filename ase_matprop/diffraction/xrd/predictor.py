@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ase_matprop.diffraction.shipped import model_path
 from ase_matprop.diffraction.xrd.background import remove_background
 from ase_matprop.diffraction.xrd.card import PatternCard, load
 from ase_matprop.diffraction.xrd.errors import DiffractionImageError
+from ase_matprop.diffraction.xrd.evaluation import probabilities
 from ase_matprop.diffraction.xrd.files import read_image
 from ase_matprop.diffraction.xrd.geometry import DetectorGeometry
 from ase_matprop.diffraction.xrd.images import check_geometry, check_image, to_size
 from ase_matprop.diffraction.xrd.networks import PatternNetwork
-from ase_matprop.diffraction.xrd.training import probabilities
 from ase_matprop.errors import MatPropError
 
 if TYPE_CHECKING:
@@ -89,13 +90,14 @@ class PatternPredictor:
         self.geometries = card.inputs.detector_geometries()
 
     @classmethod
-    def load(cls, folder: Path | str) -> PatternPredictor:
-        """Load a model folder.
+    def load(cls, model: Path | str) -> PatternPredictor:
+        """Load a network that comes with the package by its name, or from a model folder.
 
         Raises:
+            UnknownNameError: if it is neither.
             ArtefactError: if the folder is incomplete or was altered.
         """
-        return cls(*load(Path(folder)))
+        return cls(*load(model_path(model, "xrd")))
 
     def predict(
         self,
@@ -115,15 +117,18 @@ class PatternPredictor:
                 they were in training, so that images without geometry are refused; pass ``predictor.geometries`` for
                 images from the very setup of the training.
             names: of the samples, for the result; by default their numbers.
-            saturation: count at which the detector saturates; by default the largest number of the integer type.
+            saturation: count at which the detector saturates; by default the largest count of the image, if that is
+                1000 or more.
 
         Raises:
             DiffractionImageError: if there is no geometry or another one than that of the training, or there are not as
                 many compositions as images.
         """
         names = [str(number) for number in range(len(images))] if names is None else list(names)
-        cations = self._check_call(len(images), compositions, geometries)
-        return self._predict(names, images.__getitem__, cations, saturation)
+        if len(names) != len(images):
+            raise DiffractionImageError(f"{len(names)} names were given for {len(images)} images; give one for each")
+        cations, shapes = self._check_call(len(images), compositions, geometries)
+        return self._predict(names, images.__getitem__, cations, shapes, saturation)
 
     def predict_files(
         self,
@@ -144,7 +149,7 @@ class PatternPredictor:
         Raises:
             DiffractionImageError: as for :meth:`predict`.
         """
-        cations = self._check_call(len(samples), compositions, geometries)
+        cations, shapes = self._check_call(len(samples), compositions, geometries)
 
         def read(row: int) -> NDArray[Any]:
             frames = [read_image(path) for path in samples[row]]
@@ -152,13 +157,14 @@ class PatternPredictor:
                 raise DiffractionImageError("the frames of the sample differ in size or type; give those of one")
             return np.stack(frames)
 
-        return self._predict([str(files[0]) for files in samples], read, cations, saturation)
+        return self._predict([str(files[0]) for files in samples], read, cations, shapes, saturation)
 
     def _predict(
         self,
         names: list[str],
         read: Callable[[int], ArrayLike],
         cations: NDArray[np.float64] | None,
+        shapes: list[tuple[int, int]],
         saturation: float | None,
     ) -> PhaseRegionPredictions:
         errors: list[str | None] = [None] * len(names)
@@ -168,7 +174,7 @@ class PatternPredictor:
             rows, inputs = [], []
             for row in range(start, min(start + _BATCH, len(names))):
                 try:
-                    prepared = self._prepare(read(row), saturation)
+                    prepared = self._prepare(read(row), shapes, saturation)
                     if cations is not None:
                         _check_composition(cations[row], self.card.inputs.composition)
                 except MatPropError as error:
@@ -179,7 +185,12 @@ class PatternPredictor:
                 inputs.append(self._without_background(prepared))
             if rows:
                 scaled = (np.stack(inputs) / self.card.inputs.image_scale).astype(np.float32)
-                found[rows] = probabilities(self.network, scaled, None if cations is None else cations[rows])
+                found[rows] = probabilities(
+                    self.network,
+                    scaled,
+                    None if cations is None else cations[rows],
+                    mirror=bool(self.card.training.get("flip")),
+                )
         for row in np.flatnonzero(
             found.max(axis=1) < _UNSURE
         ).tolist():  # not where there is none: a comparison with NaN
@@ -190,7 +201,8 @@ class PatternPredictor:
 
     def _check_call(
         self, n: int, compositions: ArrayLike | None, geometries: Sequence[DetectorGeometry] | None
-    ) -> NDArray[np.float64] | None:
+    ) -> tuple[NDArray[np.float64] | None, list[tuple[int, int]]]:
+        """Return compositions as an array, and the size of the images of each frame by their geometry."""
         if geometries is None:
             raise DiffractionImageError(
                 "the images have no geometry; give that of each frame (a .poni file of pyFAI, or JSON), or "
@@ -203,9 +215,10 @@ class PatternPredictor:
             )
         for frame, (given, trained) in enumerate(zip(geometries, self.geometries, strict=True)):
             check_geometry(given, trained, frame)
+        shapes = [geometry.shape for geometry in geometries]
         metals = self.card.inputs.composition
         if not metals:
-            return None
+            return None, shapes
         if compositions is None:
             raise DiffractionImageError(
                 f"the network {self.card.name} needs the composition of each sample: cation fractions of "
@@ -217,9 +230,11 @@ class PatternPredictor:
                 f"the compositions have the shape {cations.shape}; {n} images need ({n}, {len(metals)}), the cation "
                 f"fractions of {' '.join(metals)}"
             )
-        return cations
+        return cations, shapes
 
-    def _prepare(self, image: ArrayLike, saturation: float | None) -> NDArray[np.float64]:
+    def _prepare(
+        self, image: ArrayLike, shapes: list[tuple[int, int]], saturation: float | None
+    ) -> NDArray[np.float64]:
         """Return the frames of one sample in the network's size, shape (frames, size, size)."""
         pixels = np.asarray(image)
         frames = pixels[np.newaxis] if pixels.ndim == 2 else pixels
@@ -228,10 +243,15 @@ class PatternPredictor:
                 f"the image has the shape {pixels.shape}; the network needs {len(self.geometries)} frame(s) of rows "
                 "and columns"
             )
-        shapes = [geometry.shape for geometry in self.geometries]
-        return np.stack(
-            [to_size(check_image(frame, saturation), shape) for frame, shape in zip(frames, shapes, strict=True)]
-        )
+        parts = []
+        for frame, shape, geometry in zip(frames, shapes, self.geometries, strict=True):
+            if frame.shape != shape:
+                raise DiffractionImageError(
+                    f"the image has {frame.shape[0]} x {frame.shape[1]} pixels, its geometry {shape[0]} x {shape[1]}; "
+                    "give the geometry of this image"
+                )
+            parts.append(to_size(check_image(frame, saturation), geometry.shape))
+        return np.stack(parts)
 
     def _without_background(self, frames: NDArray[np.float64]) -> NDArray[np.float64]:
         return remove_background(frames, self.card.inputs.background, self.card.inputs.background_size)[0]

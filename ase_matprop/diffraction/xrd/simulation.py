@@ -11,6 +11,7 @@ detector, with the instrument's background and counting noise.  Two kinds of dat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from ase_matprop.diffraction.xrd.errors import DiffractionSettingsError
 from ase_matprop.diffraction.xrd.geometry import DetectorGeometry, nist_geometries, slac_geometry
 from ase_matprop.diffraction.xrd.phases import reflections
-from ase_matprop.diffraction.xrd.regions import METALS, REGIONS, Sample, draw_samples
+from ase_matprop.diffraction.xrd.regions import REGIONS, Sample, draw_samples
 from ase_matprop.errors import unknown_name
 
 
@@ -58,14 +59,14 @@ class Instrument:
 def slac_like(size: int = 128) -> Instrument:
     """Return a beamline: one frame, strong irregular background; ``size`` pixels along each edge of the image."""
     return Instrument(
-        (slac_geometry(size),), (3.0,), 0.3, counts=(20.0, 100.0), smooth=(0.5, 1.0), irregular=(1.0, 4.0)
+        (slac_geometry(size),), (3.0,), 0.3, counts=(30.0, 150.0), smooth=(0.33, 0.67), irregular=(0.67, 2.67)
     )
 
 
 def nist_like(size: int = 128) -> Instrument:
     """Return a laboratory diffractometer: two frames, low smooth background; ``size`` as for :func:`slac_like`."""
     return Instrument(
-        nist_geometries(size), (12.5, 22.5), 0.25, counts=(0.4, 1.2), smooth=(0.15, 0.25), irregular=(0.0, 0.0)
+        nist_geometries(size), (12.5, 22.5), 0.25, counts=(0.6, 1.8), smooth=(0.1, 0.17), irregular=(0.0, 0.0)
     )
 
 
@@ -132,6 +133,23 @@ def simulate(kind: str, size: int = 128, *, seed: int = 0, instrument: Instrumen
     )
 
 
+def join(sets: Sequence[ImageSet]) -> ImageSet:
+    """Return several sets from the same detector positions as one.
+
+    Raises:
+        DiffractionSettingsError: if there is no set, or classes or geometries differ.
+    """
+    if len({(each.classes, each.geometries) for each in sets}) != 1:
+        raise DiffractionSettingsError("image sets can be joined if they have the same phase regions and geometries")
+    return replace(
+        sets[0],
+        images=np.concatenate([each.images for each in sets]),
+        compositions=np.concatenate([each.compositions for each in sets]),
+        labels=np.concatenate([each.labels for each in sets]),
+        backgrounds=np.concatenate([each.backgrounds for each in sets]),
+    )
+
+
 class _Frame:
     """The pixels of one detector position, sorted by 2 theta so that a ring is found by bisection."""
 
@@ -180,7 +198,7 @@ def _draw_images(
     smooth, irregular = rng.uniform(*instrument.smooth), rng.uniform(*instrument.irregular)
     for frame in frames:
         background = exposure * smooth * _smooth_background(frame)
-        halo = 0.15 * exposure * sample.amorphous * np.exp(-0.5 * ((frame.map - _halo(frame)) / 3.0) ** 2)
+        halo = 0.1 * exposure * sample.amorphous * np.exp(-0.5 * ((frame.map - _halo(frame)) / 3.0) ** 2)
         background = background + halo
         if irregular > 0.0:
             background = background + exposure * irregular * _irregular_background(frame, rng)
@@ -242,12 +260,17 @@ def _fibre(
     """Return how often planes of a family are at a tilt, relative to a powder, for grains round a fibre axis.
 
     Grains at the angle s from the ideal orientation have the density exp(-s^2 / 2 spread^2); each equivalent of the
-    family is on a cone round the normal of the film, which is the thinner the larger its tilt (the sine).
+    family is on a cone round the normal of the film, and so is its opposite.  The mean over the hemisphere is 1:
+    texture moves intensity from some tilts to others.
     """
-    width = np.radians(spread)
-    ring = np.maximum(np.sin(np.radians(tilts)), np.sin(width / 2.0))
-    density = np.exp(-0.5 * ((tilt[:, np.newaxis] - tilts) / spread) ** 2) / (np.sqrt(np.pi / 2.0) * width * ring)
-    return np.asarray(density @ shares)
+    middles = np.arange(0.25, 90.0, 0.5)
+    areas = np.sin(np.radians(middles)) * np.radians(0.5)
+
+    def cones(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+        away = [angles[:, np.newaxis] - each for each in (tilts, 180.0 - tilts)]
+        return np.asarray(sum(np.exp(-0.5 * (each / spread) ** 2) for each in away))
+
+    return np.asarray(cones(tilt) @ (shares / (areas @ cones(middles))))
 
 
 def _smooth_background(frame: _Frame) -> NDArray[np.float64]:
@@ -289,8 +312,3 @@ def with_background(instrument: Instrument, factor: float) -> Instrument:
         (factor * bounds[0], factor * bounds[1]) for bounds in (instrument.smooth, instrument.irregular)
     )
     return replace(instrument, smooth=smooth, irregular=irregular)
-
-
-def composition_text(composition: NDArray[np.float64]) -> str:
-    """Return cation fractions as text, such as ``"Sn 0.50, Ti 0.25, Zn 0.25"``."""
-    return ", ".join(f"{metal} {fraction:.2f}" for metal, fraction in zip(METALS, composition, strict=True))

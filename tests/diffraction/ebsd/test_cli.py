@@ -49,6 +49,30 @@ def test_predict(model: Path, scan: Path, tmp_path: Path) -> None:
     assert "NCOLS_ODD: 3" in outputs[0].read_text()
 
 
+def test_outputs_are_written_whole_or_not_at_all(model: Path, scan: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.ang"
+    kept.write_text("mine")
+    (tmp_path / "folder.ctf").mkdir()
+    for bad, message in (("scan.CSV", "must end in"), ("folder.ctf", "is a folder")):
+        arguments = ["-m", str(model), "-o", str(kept), "-o", str(tmp_path / bad)]
+        result = runner.invoke(app, ["ebsd", "predict", str(scan), *arguments])
+        assert result.exit_code == 2
+        assert message in result.output
+        assert kept.read_text() == "mine"
+    assert runner.invoke(app, ["ebsd", "predict", str(scan), "-m", str(model), "-o", str(kept)]).exit_code == 0
+    assert kept.read_text() != "mine"
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_scan_of_unknown_shape_is_mentioned(model: Path, scan: Path, tmp_path: Path) -> None:
+    patterns = scan.read_bytes()[42:]
+    plain = tmp_path / "plain.up1"
+    plain.write_bytes(up_header(1, (24, 24)) + patterns)
+    arguments = ["ebsd", "predict", str(plain), "-m", str(model), "-o", str(tmp_path / "map.png")]
+    assert "does not say how its points lie" in runner.invoke(app, arguments).output
+    assert "does not say" not in runner.invoke(app, [*arguments, "--grid", "2x3"]).output
+
+
 def test_predict_to_standard_output_with_failed_rows(model: Path, scan: Path) -> None:
     content = bytearray(scan.read_bytes())
     content[42 : 42 + 576] = bytes(576)
@@ -63,6 +87,7 @@ def test_predict_to_standard_output_with_failed_rows(model: Path, scan: Path) ->
     ("arguments", "message"),
     [
         (["--output", "scan.txt"], "must end in"),
+        (["--output", "no_such_folder/scan.ang"], "make it first"),
         (["--grid", "4x4"], "needs 16 patterns. Got 6"),
         (["--grid", "four"], "rows x columns"),
         (["--step", "-1"], "must be positive"),
@@ -79,7 +104,7 @@ def test_wrong_arguments(model: Path, scan: Path, arguments: list[str], message:
 def test_wrong_files(model: Path, scan: Path, tmp_path: Path) -> None:
     result = runner.invoke(app, ["ebsd", "predict", str(scan), "-m", str(tmp_path / "none")])
     assert result.exit_code == 2
-    assert "does not exist" in result.output
+    assert "unknown EBSD model" in result.output
     other = tmp_path / "other.up1"
     other.write_bytes(up_header(1, (5, 7)) + bytes(35))
     result = runner.invoke(app, ["ebsd", "predict", str(other), "-m", str(model)])

@@ -65,6 +65,9 @@ def test_edax_binary_that_is_damaged(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(PatternError, match=message):
             open_patterns(path)
+    path.write_bytes(up_header(1, (5, 7)).replace(b"\x01", b"\x02", 1) + stack(6).tobytes())
+    with pytest.raises(PatternError, match="no header"):
+        open_patterns(path)
     hexagonal = tmp_path / "hexagonal.up1"
     hexagonal.write_bytes(up_header(3, (5, 7), (2, 3, 1)) + stack(6).tobytes())
     assert open_patterns(hexagonal).grid is None
@@ -94,6 +97,19 @@ def test_tiff_that_is_no_pattern(tmp_path: Path) -> None:
     first.save(path, save_all=True, append_images=[second])
     with pytest.raises(PatternError, match="2 sizes"):
         open_patterns(path)
+    Image.fromarray(np.zeros((4, 4), np.uint8)).convert("P").save(path)
+    with pytest.raises(PatternError, match="mode P"):
+        open_patterns(path)
+    Image.fromarray(np.full((4, 4), 70_000, np.int32)).save(path)
+    with pytest.raises(PatternError, match="from 70000 to 70000"):
+        open_patterns(path)
+    images = [Image.fromarray(page) for page in stack(3, shape=(40, 40))]
+    images[0].save(path, save_all=True, append_images=images[1:])
+    whole = path.read_bytes()
+    file = open_patterns(path)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(PatternError, match="damaged"):
+        list(file.blocks())
     path.write_bytes(b"no image")
     with pytest.raises(PatternError, match="cannot be read as TIFF"):
         open_patterns(path)
@@ -164,6 +180,70 @@ def test_hdf5_that_cannot_be_read(tmp_path: Path) -> None:
         open_patterns(path)
 
 
+def change_hdf5(path: Path, changes: dict[str, Any]) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "a") as file:
+        for name, value in changes.items():
+            key = f"Scan 1/EBSD/{name}"
+            if key in file:
+                del file[key]
+            if value is not None:
+                file[key] = value
+
+
+def test_missing_pattern_centers(tmp_path: Path) -> None:
+    path = tmp_path / "scan.h5"
+    write_hdf5(path, "Bruker Nano", stack(6, shape=(6, 6)), calibrated=False)
+    file = open_patterns(path)
+    assert file.detector is None
+    assert file.centers is None
+    change_hdf5(path, {"Data/PCX": np.full(6, 0.4), "Data/DD": np.array([0.5, 0.5, 0.0, 0.5, np.nan, 0.5])})
+    file = open_patterns(path)
+    assert file.centers is not None
+    assert np.isnan(file.centers).all(axis=1).tolist() == [False, False, True, False, True, False]
+    assert file.detector is not None
+    assert np.allclose(file.detector.pattern_center, (0.4, 0.0, 0.5))
+
+
+def test_regions_of_bruker(tmp_path: Path) -> None:
+    patterns, path = stack(6, shape=(6, 6)), tmp_path / "scan.h5"
+    write_hdf5(path, "Bruker Nano", patterns)
+    x, y = np.array([7, 9, 8, 8, 7, 9]), np.array([3, 2, 3, 2, 2, 3])
+    change_hdf5(path, {"SEM/IX": x, "SEM/IY": y, "Data/PCX": np.arange(6) / 10})
+    file = open_patterns(path)
+    order = [4, 3, 1, 0, 2, 5]
+    assert file.grid == ScanGrid(2, 3, 1.5, 1.5)
+    assert np.array_equal(file.read(), patterns[order])
+    assert np.array_equal(np.concatenate(list(file.blocks(4))), patterns[order])
+    assert file.centers is not None
+    assert np.allclose(file.centers[:, 0], np.array(order) / 10)
+    change_hdf5(path, {"SEM/IX": np.array([7, 9, 8, 8, 7, 10])})
+    with pytest.raises(PatternError, match="no rectangle"):
+        open_patterns(path)
+
+
+@pytest.mark.parametrize(
+    ("maker", "name"),
+    [("kikuchipy", "azimuth_angle"), ("kikuchipy", "twist_angle"), ("EDAX", "Camera Azimuthal Angle")],
+)
+def test_turned_detectors(tmp_path: Path, maker: str, name: str) -> None:
+    path = tmp_path / "scan.h5"
+    write_hdf5(path, maker, stack(6, shape=(6, 6)))
+    change_hdf5(path, {f"Header/{name}": 0.0})
+    assert open_patterns(path).detector is not None
+    change_hdf5(path, {f"Header/{name}": 3.0})
+    with pytest.raises(PatternError, match=f"turned .{name} 3 degrees"):
+        open_patterns(path)
+
+
+def test_hdf5_without_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "scan.h5"
+    write_hdf5(path, "kikuchipy", stack(6, shape=(6, 6)))
+    change_hdf5(path, {"Header": None})
+    with pytest.raises(PatternError, match="not laid out"):
+        open_patterns(path)
+
+
 def test_files_of_kikuchipy() -> None:
     kikuchipy = pytest.importorskip("kikuchipy")
     folder = Path(kikuchipy.__file__).parent / "data"
@@ -191,8 +271,10 @@ def test_orix_reads_what_is_written(tmp_path: Path, ending: str) -> None:
     good = results.succeeded
     assert crystal_map.shape == (2, 3)
     assert np.array_equal(crystal_map.is_indexed, good)
-    found = crystal_map.rotations.data.reshape(6, -1)[good]
-    assert convert.disorientations(found, results.quaternions[good]).max() < 2e-3
+    angles = convert.to_euler(crystal_map.rotations.data.reshape(6, -1)[good])
+    if ending == "ctf":  # Oxford's sample frame
+        angles[:, 0] += 90.0
+    assert convert.disorientations(convert.from_euler(angles), results.quaternions[good]).max() < 2e-3
     assert np.allclose(crystal_map.x, [0, 0.5, 1, 0, 0.5, 1])
     phase = crystal_map.phases[int(crystal_map.phase_id[0])]
     assert phase.point_group.laue.name == "m-3m"
@@ -209,9 +291,19 @@ def test_files_without_orix(tmp_path: Path) -> None:
     write_ctf(tmp_path / "scan.ctf", results, NICKEL)
     lines = (tmp_path / "scan.ctf").read_text().splitlines()
     assert lines[-3].startswith("0\t1.0000\t0.0000\t0\t3")
-    assert np.allclose([float(x) for x in lines[-4].split("\t")[5:8]], results.euler[0], atol=1e-3)
+    phi1, phi, phi2 = results.euler[0]
+    assert np.allclose([float(x) for x in lines[-4].split("\t")[5:8]], [(phi1 - 90.0) % 360.0, phi, phi2], atol=1e-3)
     with pytest.raises(PatternError, match=r"2 x 3 points needs 6 patterns. Got 4"):
         write_ang(tmp_path / "scan.ang", results, NICKEL, ScanGrid(2, 3))
+
+
+def test_oxford_files_of_other_lattices(tmp_path: Path) -> None:
+    zirconium = PhaseSpec(
+        name="zirconium", symmetry="6/mmm", space_group=194, lattice=(3.23, 3.23, 5.15, 90.0, 90.0, 120.0)
+    )
+    with pytest.raises(PatternError, match="axes are not orthogonal"):
+        write_ctf(tmp_path / "scan.ctf", predictions(4), zirconium)
+    write_ang(tmp_path / "scan.ang", predictions(4), zirconium)
 
 
 def test_map(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from ase_matprop.diffraction.ebsd.master_pattern import MasterPattern
 from ase_matprop.diffraction.ebsd.predictor import EbsdPredictor, OrientationPredictions
 from ase_matprop.diffraction.ebsd.run import run_recipe
 from ase_matprop.diffraction.ebsd.simulation import Simulator
-from ase_matprop.errors import ArtefactError
+from ase_matprop.errors import UnknownNameError
 from tests.diffraction.ebsd.test_training import small_recipe
 
 
@@ -101,6 +101,17 @@ def test_other_detectors(toy: MasterPattern, predictor: EbsdPredictor) -> None:
     assert convert.disorientations(same.quaternions, ours.quaternions).max() < 0.5
 
 
+def test_a_missing_pattern_center_costs_its_own_row(predictor: EbsdPredictor, patterns: np.ndarray) -> None:
+    centers = np.repeat([predictor.card.detector.pattern_center], 12, axis=0)
+    centers[3], centers[7, 2] = np.nan, 0.0
+    result = predictor.predict(patterns, centers=centers)
+    assert [row for row, error in enumerate(result.errors) if error] == [3, 7]
+    assert "no pattern centre" in str(result.errors[3])
+    assert np.isnan(result.quaternions[[3, 7]]).all()
+    with pytest.raises(DetectorError, match="positive distance"):
+        predictor.predict(patterns, centers=[0.5, 0.5, 0.0])
+
+
 def test_what_an_untrained_network_says_is_flagged(predictor: EbsdPredictor, patterns: np.ndarray) -> None:
     assert predictor.card.errors["validation"].median > 15.0
     result = predictor.predict(patterns)
@@ -109,7 +120,7 @@ def test_what_an_untrained_network_says_is_flagged(predictor: EbsdPredictor, pat
 
 
 def test_no_such_model(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="does not exist"):
+    with pytest.raises(UnknownNameError, match="neither a shipped one nor a model folder"):
         EbsdPredictor.load(tmp_path / "nowhere")
 
 

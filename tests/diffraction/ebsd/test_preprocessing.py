@@ -94,6 +94,24 @@ def test_depths_in_sixteen_bits(bits: int) -> None:
     assert "saturated" in str(check_patterns(saturated[None])[0])
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_saturation_below_the_full_scale(kind: type) -> None:
+    """Twelve bits that were shifted to sixteen end at 65520; patterns of floating-point numbers often at 1."""
+    random = np.random.default_rng(0)
+    good = random.uniform(0.1, 0.8, (60, 60))
+    good[:20] = 1.0
+    full = {np.uint8: 200.0, np.uint16: 65520.0, np.float32: 1.0}[kind]
+    assert "saturated: 33%" in str(check_patterns((full * good).astype(kind)[None])[0])
+
+
+def test_division_by_the_full_range() -> None:
+    patterns = torch.full((2, 6, 4), 51.0)
+    prepared = Preprocessing((6, 4), sigma=0.0, pool=1, scale="full_range")(patterns)
+    assert torch.equal(prepared, torch.full((2, 1, 6, 4), 0.2))
+    with pytest.raises(PatternError, match="sigma must be 0"):
+        Preprocessing((6, 4), sigma=4.0, scale="full_range")
+
+
 def test_no_patterns_at_all() -> None:
     with pytest.raises(PatternError, match=r"shape \(n, rows, columns\)"):
         check_patterns(np.zeros((60, 60)))

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from ase_matprop.diffraction.ebsd import orientations as convert
 from ase_matprop.diffraction.ebsd.errors import DetectorError, PatternError
@@ -12,6 +15,7 @@ from ase_matprop.diffraction.ebsd.rotations import to_matrices
 from ase_matprop.diffraction.ebsd.simulation import Disturbances, Simulator
 from ase_matprop.diffraction.ebsd.symmetry import get_laue_group, multiply
 from ase_matprop.diffraction.ebsd.warping import pixel_coordinates, warp
+from ase_matprop.errors import UnknownNameError
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -35,7 +39,29 @@ def test_detector_geometry() -> None:
     assert np.allclose(both[1], Detector(shape=(3, 3), pattern_center=(0.4, 0.6, 0.7)).directions())
     fine = detector.directions(oversampling=3).reshape(9, 9, 3)
     assert np.allclose(fine[4, 4], middle)
+
+
+def test_pattern_centers_of_edax() -> None:
+    """x* in widths, y* in heights from below, z* in the smaller of both: EBSDDetector of kikuchipy 0.13."""
     assert np.allclose(bruker_from_edax([0.4, 0.7, 0.5], (60, 60)), [0.4, 0.3, 0.5])
+    assert np.allclose(bruker_from_edax([0.4, 0.7, 0.5], (80, 60)), [0.4, 0.3, 0.375])
+    assert np.allclose(bruker_from_edax([0.4, 0.7, 0.5], (60, 80)), [0.4, 0.3, 0.5])
+
+
+@pytest.mark.parametrize("shape", [(60, 80), (80, 60)])
+def test_pattern_centers_of_edax_against_kikuchipy(shape: tuple[int, int]) -> None:
+    kikuchipy = pytest.importorskip("kikuchipy")
+    theirs = kikuchipy.detectors.EBSDDetector(shape=shape, pc=(0.4, 0.7, 0.5), convention="edax").pc
+    assert np.allclose(bruker_from_edax([0.4, 0.7, 0.5], shape), theirs)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"bits": 0}, {"noise": (1.0, 0.5)}, {"fading": (0.0, 0.0)}, {"gamma": (-1.0, 1.0)}, {"center_spread": -0.1}],
+)
+def test_impossible_disturbances(change: dict) -> None:
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        Disturbances(**change)
 
 
 def test_pixels_return_from_directions() -> None:
@@ -105,6 +131,38 @@ def test_disturbances(toy: MasterPattern) -> None:
     assert correlation(rough, exact).mean() == pytest.approx(1.0 / np.sqrt(5.0), abs=0.05)
 
 
+@pytest.mark.parametrize("change", [{"transfer": 0.5}, {"grain": (1.0, 1.0)}, {"ghost": (0.5, 0.5)}])
+def test_structured_disturbances(toy: MasterPattern, change: dict) -> None:
+    quaternions = convert.random_orientations(20, seed=6)
+    exact = Simulator(toy).project(torch.tensor(quaternions).float()).numpy()
+    simulator = Simulator(toy, disturbances=Disturbances.none().model_copy(update=change))
+    images = simulator.patterns(quaternions, seed=0)
+    assert torch.equal(images, simulator.patterns(quaternions, seed=0))
+    assert 0.3 < correlation(images.numpy(), exact).mean() < 0.99
+    whole = simulator.patterns(quaternions, seed=0, noise_scale=0.0).numpy()
+    assert correlation(whole, exact).min() > 0.999
+
+
+def test_grain(toy: MasterPattern) -> None:
+    """White noise has no correlation between neighbours; the grain has some, of another length in each pattern."""
+    grain = Simulator(toy)._grain(200, np.random.default_rng(0))
+    assert torch.allclose(grain.mean(dim=(1, 2)), torch.zeros(200), atol=1e-4)
+    assert torch.allclose(grain.std(dim=(1, 2)), torch.ones(200), atol=1e-3)
+    neighbours = (grain[:, :, 1:] * grain[:, :, :-1]).mean(dim=(1, 2))
+    assert neighbours.mean() > 0.3
+    assert neighbours.std() > 0.1
+
+
+def test_octaves_add_up(toy: MasterPattern) -> None:
+    image = torch.rand(3, 60, 60)
+    simulator = Simulator(toy)
+    assert torch.allclose(simulator._octaves(image, np.ones((4, 3), np.float32)), image, atol=1e-5)
+    coarse = simulator._octaves(image, np.array([[0.0], [0.0], [0.0], [1.0]], np.float32).repeat(3, axis=1))
+    assert (coarse - image.mean(dim=(1, 2), keepdim=True)).std() < 0.2 * image.std()
+    flat = torch.full((1, 60, 60), 3.0)
+    assert torch.allclose(simulator._octaves(flat, np.array([[9.0], [9.0], [9.0], [1.0]], np.float32)), flat, atol=1e-4)
+
+
 def test_projection_is_differentiable(toy: MasterPattern) -> None:
     simulator = Simulator(toy, Detector(shape=(12, 12)))
     quaternions = torch.tensor(convert.random_orientations(3, seed=7)).float().requires_grad_()
@@ -137,6 +195,12 @@ def test_bad_master_patterns() -> None:
         MasterPattern(np.zeros((5, 5), dtype=np.float32), **arguments)  # type: ignore[arg-type]
     with pytest.raises(PatternError, match="differ"):
         MasterPattern(np.zeros((2, 5, 5), dtype=np.float32), **arguments)  # type: ignore[arg-type]
+
+
+def test_symmetry_of_a_master_pattern(toy: MasterPattern) -> None:
+    assert replace(toy, symmetry="432").symmetry == "m-3m"
+    with pytest.raises(UnknownNameError, match="unknown Laue group 'm-5'"):
+        replace(toy, symmetry="m-5")
 
 
 def test_against_kikuchipy() -> None:

@@ -12,10 +12,12 @@ from ase_matprop.diffraction.ebsd import orientations as convert
 from ase_matprop.diffraction.ebsd.artefact import load
 from ase_matprop.diffraction.ebsd.card import EbsdCard
 from ase_matprop.diffraction.ebsd.master_pattern import MasterPattern
+from ase_matprop.diffraction.ebsd.predictor import EbsdPredictor
 from ase_matprop.diffraction.ebsd.recipe import EbsdRecipe
 from ase_matprop.diffraction.ebsd.run import calibrate, run_recipe
-from ase_matprop.diffraction.ebsd.training import CHECKPOINT, HISTORY, held_out, train
+from ase_matprop.diffraction.ebsd.training import HELD_OUT_SEEDS, held_out, train
 from ase_matprop.errors import ArtefactError, RecipeError
+from ase_matprop.training.trainer import HISTORY, LAST_CHECKPOINT
 
 RECIPES = Path(__file__).parents[3] / "recipes" / "ebsd"
 
@@ -67,17 +69,42 @@ def test_training_goes_on_where_it_was_stopped(toy: MasterPattern, tmp_path: Pat
     again = train(recipe, seed=0, folder=tmp_path / "b", master_pattern=toy, checkpoint_every=4)
     assert states_equal(whole, again)
     histories = [(tmp_path / name / HISTORY).read_text().splitlines() for name in "ab"]
-    assert [row.split(",")[0] for row in histories[1]] == ["step", "4", "8"]
-    assert [row.split(",")[3] for row in histories[0]][:2] == [row.split(",")[3] for row in histories[1]][:2]
+    assert [row.split(",")[0] for row in histories[1]] == ["epoch", "0", "1"]
+    assert [row.split(",")[2:5] for row in histories[0]] == [row.split(",")[2:5] for row in histories[1]]
     other = train(recipe, seed=1, folder=tmp_path / "c", master_pattern=toy, checkpoint_every=4)
     assert not states_equal(whole, other)
+
+
+def test_seeds_of_held_out_patterns_are_refused(toy: MasterPattern, tmp_path: Path) -> None:
+    """The first batch of such a seed would be the patterns that are measured on."""
+    for seed in (HELD_OUT_SEEDS["validation"], HELD_OUT_SEEDS["test"] + 1):
+        with pytest.raises(RecipeError, match="held-out patterns"):
+            train(small_recipe(), seed=seed, folder=tmp_path, master_pattern=toy)
 
 
 def test_a_folder_holds_one_run(toy: MasterPattern, tmp_path: Path) -> None:
     train(small_recipe(), seed=0, folder=tmp_path, master_pattern=toy)
     with pytest.raises(RecipeError, match="another recipe or seed"):
         train(small_recipe(), seed=1, folder=tmp_path, master_pattern=toy)
-    assert (tmp_path / CHECKPOINT).is_file()
+    assert (tmp_path / LAST_CHECKPOINT).is_file()
+
+
+def test_training_from_a_model(model: Path, toy: MasterPattern, tmp_path: Path) -> None:
+    start = load(model)
+    one_small_step = {"steps": 1, "batch_size": 16, "learning_rate": 1e-7, "validation_patterns": 5, "test_patterns": 5}
+    recipe = small_recipe(training=one_small_step)
+    found = train(recipe, seed=0, folder=tmp_path / "a", master_pattern=toy, start_from=start.members[0])
+    pairs = list(zip(found.network.parameters(), start.members[0].network.parameters(), strict=True))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
+    with pytest.raises(RecipeError, match="another recipe or seed"):  # nor another start
+        train(recipe, seed=0, folder=tmp_path / "a", master_pattern=toy)
+    wider = recipe.model_copy(
+        update={"network": recipe.network.model_copy(update={"settings": {"convolutions": [[9], [16]]}})}
+    )
+    with pytest.raises(RecipeError, match="another kind"):
+        train(wider, seed=0, folder=tmp_path / "b", master_pattern=toy, start_from=start.members[0])
+    card = run_recipe(recipe, tmp_path / "c", master_pattern=toy, start_from=start)
+    assert card.notes[-1] == "Training began with toy."
 
 
 def test_global_random_numbers_are_left_alone(toy: MasterPattern, tmp_path: Path) -> None:
@@ -129,6 +156,21 @@ def model(toy: MasterPattern, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("run")
     run_recipe(small_recipe(), output, master_pattern=toy)
     return output / "toy"
+
+
+def test_published_preparation(toy: MasterPattern, tmp_path: Path) -> None:
+    """Counts divided by 255, as the thesis has it."""
+    recipe = small_recipe(preparation={"sigma": 0.0, "pool": 1, "scale": "full_range"}, seeds=[0])
+    run_recipe(recipe, tmp_path, master_pattern=toy)
+    loaded = load(tmp_path / "toy")
+    assert loaded.preparation(torch.full((1, 24, 24), 255.0)).unique().tolist() == [1.0]
+    predictor = EbsdPredictor(loaded)
+    patterns = held_out(recipe, "test", toy).patterns.numpy()[:4]
+    eight = predictor.predict(patterns.astype(np.uint8))
+    sixteen = predictor.predict(patterns.astype(np.uint16) * 257)
+    assert np.allclose(eight.quaternions, sixteen.quaternions, atol=1e-4)
+    with pytest.raises(ValueError, match="needs sigma = 0"):
+        small_recipe(preparation={"sigma": 4.0, "scale": "full_range"})
 
 
 def test_model_folder(model: Path) -> None:

@@ -97,17 +97,20 @@ def test_features_are_scaled_and_joined() -> None:
         assert np.allclose(features[:, :32].max(axis=1), 1.0) and np.allclose(features[:, 32:].max(axis=1), 1.0)
 
 
+PONI = (
+    "# Nota: C-Order, 1 refers to the Y axis\nponi_version: 2.1\nDetector: Detector\n"
+    'Detector_config: {"pixel1": 0.001, "pixel2": 0.001, "max_shape": [32, 48], "orientation": 3}\n'
+    "Distance: 0.1\nPoni1: 0.01\nPoni2: 0.02\nRot1: 0.1\nRot2: 0.2\nRot3: 0.3\nWavelength: 1e-10\n"
+)
+
+
 @pytest.mark.parametrize("ending", ["json", "poni"])
 def test_geometry_files(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"detector.{ending}"
     if ending == "json":
         SKEW.write(path)
     else:
-        path.write_text(
-            "# Nota: C-Order, 1 refers to the Y axis\nponi_version: 2.1\nDetector: Detector\n"
-            'Detector_config: {"pixel1": 0.001, "pixel2": 0.001, "max_shape": [32, 48], "orientation": 3}\n'
-            "Distance: 0.1\nPoni1: 0.01\nPoni2: 0.02\nRot1: 0.1\nRot2: 0.2\nRot3: 0.3\nWavelength: 1e-10\n"
-        )
+        path.write_text(PONI)
     assert np.allclose(DetectorGeometry.read(path).two_theta(), SKEW.two_theta())
 
 
@@ -117,6 +120,18 @@ def test_bad_geometry_and_images(tmp_path: Path) -> None:
     (tmp_path / "a.poni").write_text("Distance: 0.1\n")
     with pytest.raises(DiffractionSettingsError, match=r"a.poni is incomplete or no geometry .*give a .poni file"):
         DetectorGeometry.read(tmp_path / "a.poni")
+    for old, new, message in (
+        ('"orientation": 3', '"orientation": 1', "orientation of the detector is 1, only 3"),
+        ("Distance: 0.1", "Distance: nan", "finite numbers"),
+        ("Rot2: 0.2", "Rot2: inf", "finite numbers"),
+        (', "max_shape": [32, 48]', "", "max_shape"),
+    ):
+        (tmp_path / "a.poni").write_text(PONI.replace(old, new))
+        with pytest.raises(DiffractionSettingsError, match=message):
+            DetectorGeometry.read(tmp_path / "a.poni")
+    (tmp_path / "a.json").write_text('{"shape": [4]}')
+    with pytest.raises(DiffractionSettingsError, match="a.json is incomplete or no geometry"):
+        DetectorGeometry.read(tmp_path / "a.json")
     with pytest.raises(DiffractionSettingsError, match="distance and wavelength above zero"):
         DetectorGeometry((4, 4), 1e-3, -0.1, (0.0, 0.0), (0.0, 0.0, 0.0), 1.0)
     with pytest.raises(DiffractionImageError, match=r"shape \(8, 8\), its geometry is of 32 x 48 pixels"):

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
+from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from ase_matprop.cli import xrd as command
-from ase_matprop.diffraction.xrd.card import PatternCard
+from ase_matprop.diffraction.xrd.card import Accuracy, PatternCard
 from ase_matprop.diffraction.xrd.errors import DiffractionImageError
 from ase_matprop.diffraction.xrd.figures import background_figure, filter_response_figure
 from ase_matprop.diffraction.xrd.files import read_compositions, read_image, write_image
@@ -47,7 +48,9 @@ def folder(data: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
         background="minimum_mean",
         network={"filter_size": 2, "strides": (2, 1, 1)},
         training=TrainingSettings(epochs=2),
-        accuracies={"ten-fold cross-validation": 0.5},
+        cross_validation=Accuracy(n=177, accuracy=0.5, of="made up"),
+        test=("the images of the training, for tests of the card alone", data),
+        precision="float16",
     )
     return folder
 
@@ -64,7 +67,12 @@ def counts(data: ImageSet, n: int = 3) -> np.ndarray:
 def test_card(folder: Path, data: ImageSet) -> None:
     card = PatternCard.read(folder)
     assert card.classes == list(data.classes) and card.inputs.composition == ["Sn", "Ti", "Zn"]
-    assert card.inputs.detector_geometries() == data.geometries and card.accuracies
+    assert card.inputs.detector_geometries() == data.geometries
+    assert card.accuracies["cross_validation"].accuracy == 0.5 and card.weights.dtype == "float16"
+    test = card.accuracies["test"]
+    assert card.summary().n_test == test.n == 177 and card.summary().accuracy == test.accuracy
+    assert card.headline() == f"accuracy {test.accuracy:.3f} on 177 simulated images"
+    assert card.model_copy(update={"accuracies": {}}).headline() == ""
     assert sum(card.training_set["images"].values()) == 177 and card.network.n_parameters > 1000
 
 
@@ -86,6 +94,12 @@ def test_larger_images_are_binned(predictor: PatternPredictor, data: ImageSet) -
     small = predictor.predict(counts(data), data.compositions[:3], geometries=data.geometries)
     found = predictor.predict(large, data.compositions[:3], geometries=geometries)
     assert np.allclose(found.probabilities, small.probabilities, atol=1e-5)
+
+
+def test_accuracy_of_the_card_is_that_of_the_stored_weights(predictor: PatternPredictor, data: ImageSet) -> None:
+    found = predictor.predict(data.images, data.compositions, geometries=data.geometries)
+    right = np.mean([label == data.classes[number] for label, number in zip(found.labels, data.labels, strict=True)])
+    assert predictor.card.accuracies["test"].accuracy == pytest.approx(right, abs=1e-4)
 
 
 def bad(image: np.ndarray, name: str) -> np.ndarray:
@@ -114,7 +128,7 @@ def bad(image: np.ndarray, name: str) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("size", "20 x 20 pixels, the network needs 32 x 32 or a multiple"),
+        ("size", "20 x 20 pixels, its geometry 32 x 32; give the geometry of this image"),
         ("frames", r"shape \(1, 32, 32\); the network needs 2 frame"),
         ("8 bits", "8 bits for each pixel, to which counts were scaled"),
         ("saturated", "31.2 % of the pixels are saturated"),
@@ -142,6 +156,15 @@ def test_compositions_are_checked(predictor: PatternPredictor, data: ImageSet) -
         predictor.predict(counts(data), geometries=data.geometries)
     with pytest.raises(DiffractionImageError, match=r"compositions have the shape \(2, 3\); 3 images need \(3, 3\)"):
         predictor.predict(counts(data), compositions[:2], geometries=data.geometries)
+    with pytest.raises(DiffractionImageError, match="2 names were given for 3 images"):
+        predictor.predict(counts(data), compositions, geometries=data.geometries, names=["a", "b"])
+
+
+def test_a_part_of_the_image_is_refused(predictor: PatternPredictor, data: ImageSet) -> None:
+    """The lower half of a larger image has the network's size, and other scattering angles."""
+    geometries = [replace(each, shape=(64, 64), pixel=each.pixel / 2) for each in data.geometries]
+    found = predictor.predict(counts(data), data.compositions[:3], geometries=geometries)
+    assert found.n_failed == 3 and "32 x 32 pixels, its geometry 64 x 64" in str(found.errors[0])
 
 
 def test_geometry_is_checked(predictor: PatternPredictor, data: ImageSet) -> None:
@@ -185,6 +208,8 @@ def test_altered_folders_are_refused(folder: Path, tmp_path: Path) -> None:
             weights,
             "do not fit the network",
         ),
+        ("classes", card | {"classes": card["classes"][:7]}, weights, "names 7 phase regions, the network has 8"),
+        ("geometry", card | {"inputs": card["inputs"] | {"geometries": [{}]}}, weights, "a geometry cannot be read"),
     ):
         target = tmp_path / name
         target.mkdir()
@@ -239,6 +264,8 @@ def test_compositions_from_files(tmp_path: Path) -> None:
     assert np.allclose(found, [[0.6, 0.2, 0.2], [0.7, 0.2, 0.1]])
     with pytest.raises(DiffractionImageError, match="no row for c.tif"):
         read_compositions(path, ["Sn", "Ti", "Zn"], ["c.tif"])
+    with pytest.raises(DiffractionImageError, match="more than one sample has a file named a.tif"):
+        read_compositions(path, ["Sn", "Ti", "Zn"], ["x/a.tif", "y/a.tif"])
     with pytest.raises(DiffractionImageError, match="no column Fe"):
         read_compositions(path, ["Fe"], ["a.tif"])
     path.write_text("Sn,Ti,Zn\n0.1,0.2,x\n")
@@ -256,13 +283,20 @@ def test_checks_of_images() -> None:
     with pytest.raises(DiffractionImageError, match="50.0 % of the pixels are saturated"):
         check_image(image, saturation=8.0)
     assert check_image(image).dtype == np.float64
+    noise = np.random.default_rng(0).poisson(3000.0, (64, 64))
+    for kind in (np.int32, np.float64):
+        assert check_image(noise.astype(kind)).max() == noise.max()
+        with pytest.raises(DiffractionImageError, match=r"% of the pixels are saturated \(3050 counts"):
+            check_image(np.minimum(noise, 3050).astype(kind))  # 16 bits in 32, or a detector that ends below its type
 
 
 def test_figures(tmp_path: Path, data: ImageSet, predictor: PatternPredictor) -> None:
     image = data.images[0, 0].astype(np.float64)
     background_figure(image, tmp_path / "a.png", geometry=data.geometries[0])
     filter_response_figure(image, predictor.network.inputs[0], tmp_path / "b.png")
-    assert all((tmp_path / name).read_bytes()[:4] == b"\x89PNG" for name in ("a.png", "b.png"))
+    for name in ("a.png", "b.png"):
+        pixels = imread(tmp_path / name)
+        assert pixels.shape[0] > 400 and pixels.shape[1] > 800 and pixels.std() > 0.1
 
 
 def test_command_background(tmp_path: Path, data: ImageSet) -> None:
@@ -271,6 +305,17 @@ def test_command_background(tmp_path: Path, data: ImageSet) -> None:
     result = CliRunner().invoke(app, [*arguments, "--figure", str(tmp_path / "b.png"), "--size", "6"])
     assert result.exit_code == 0 and "32 x 32 pixels, background" in result.output
     assert np.load(tmp_path / "b.npy").shape == (32, 32) and (tmp_path / "b.png").is_file()
+    response = ["--response", str(tmp_path / "c.png")]
+    assert CliRunner().invoke(app, [*arguments, *response]).exit_code == 0 and (tmp_path / "c.png").is_file()
+    for changed, message in (
+        (["--output", str(tmp_path / "a.npy")], "is an input or another output"),
+        (["--figure", str(tmp_path / "none" / "b.png")], "its folder does not exist"),
+        (["--figure", str(tmp_path / "b.npy")], "is an input or another output"),
+        (["--response", str(tmp_path / "c.pdf")], "must end in .png"),
+    ):
+        result = CliRunner().invoke(app, [*arguments, *changed])
+        assert result.exit_code == 2 and message in result.output
+    assert np.array_equal(np.load(tmp_path / "a.npy"), counts(data)[0, 0])
     result = CliRunner().invoke(app, [*arguments, "--method", "mean"])
     assert result.exit_code == 2 and "one of none, minimum, minimum_mean. Got 'mean'" in result.output
     result = CliRunner().invoke(app, [*arguments[:-1], str(tmp_path / "b.png")])
@@ -295,6 +340,11 @@ def test_command_predict(tmp_path: Path, data: ImageSet, folder: Path) -> None:
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "regions.csv")
     assert len(table) == 2 and set(table["phase_region"]) <= set(data.classes)
+    before = (tmp_path / "wafer.csv").read_bytes()
+    onto = ["--output", str(tmp_path / "wafer.csv")]
+    result = CliRunner().invoke(app, ["xrd", "predict", *files, *options, *geometry, *onto])
+    assert result.exit_code == 2 and "is an input or another output" in result.output
+    assert (tmp_path / "wafer.csv").read_bytes() == before
     result = CliRunner().invoke(app, ["xrd", "predict", *files, *options])
     assert result.exit_code == 2 and "have no geometry" in result.output
     result = CliRunner().invoke(app, ["xrd", "predict", *files[:3], *options, *geometry])

@@ -11,9 +11,11 @@ from ase_matprop.diffraction.xrd.phases import reflections
 from ase_matprop.diffraction.xrd.simulation import (
     ImageSet,
     Instrument,
+    _fibre,
     _Film,
     _Frame,
     _rings,
+    join,
     nist_like,
     simulate,
     slac_like,
@@ -141,3 +143,28 @@ def test_errors() -> None:
         simulate("slack")
     with pytest.raises(DiffractionSettingsError, match="at least 16 pixels. Got 8"):
         simulate("slac", 8)
+
+
+def test_join(slac: ImageSet, nist: ImageSet) -> None:
+    other = simulate("slac", 32, seed=4)
+    both = join([slac, other])
+    assert len(both) == 354 and both.geometries == slac.geometries and both.classes == slac.classes
+    for name in ("images", "compositions", "labels", "backgrounds"):
+        assert np.array_equal(getattr(both, name)[177:], getattr(other, name))
+    with pytest.raises(DiffractionSettingsError, match="same phase regions and geometries"):
+        join([slac, nist])
+    with pytest.raises(DiffractionSettingsError, match="same phase regions and geometries"):
+        join([])
+
+
+@pytest.mark.parametrize("spread", [5.0, 8.0, 20.0])
+def test_texture_moves_intensity_and_adds_none(spread: float) -> None:
+    """The mean over the hemisphere is that of a powder, which is 1, for planes at any tilt to the fibre axis."""
+    angles = np.linspace(0.0, 90.0, 4001)
+    areas = np.sin(np.radians(angles))
+    for tilts in ([0.0], [10.0], [45.0], [70.0], [90.0], [0.0, 33.0, 81.0]):
+        shares = np.full(len(tilts), 1.0 / len(tilts))
+        density = _fibre(angles, np.array(tilts), shares, spread)
+        assert np.trapezoid(density * areas, np.radians(angles)) == pytest.approx(1.0, abs=2e-3)
+        if len(tilts) == 1:
+            assert density[np.abs(angles - tilts[0]).argmin()] > 1.2

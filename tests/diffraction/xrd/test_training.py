@@ -14,15 +14,16 @@ from ase_matprop.diffraction.xrd import cross_validation
 from ase_matprop.diffraction.xrd.baselines import BASELINES, baseline_features, fit_baseline
 from ase_matprop.diffraction.xrd.cross_validation import Experiment, cross_validate, split_folds
 from ase_matprop.diffraction.xrd.errors import DiffractionSettingsError
+from ase_matprop.diffraction.xrd.evaluation import image_scale, probabilities
 from ase_matprop.diffraction.xrd.geometry import nist_geometries, slac_geometry
 from ase_matprop.diffraction.xrd.networks import padnet, plain_cnn
 from ase_matprop.diffraction.xrd.simulation import ImageSet
-from ase_matprop.diffraction.xrd.training import TrainingSettings, image_scale, probabilities, train_network
+from ase_matprop.diffraction.xrd.training import TrainingSettings, _Batches, train_network
 from ase_matprop.errors import UnknownNameError
 
 SIZE, CLASSES = 32, ("a", "b", "c")
 NETWORK = {"filter_size": 4, "strides": (2, 1, 1)}
-TRAINING = TrainingSettings(epochs=8, batch_size=8)
+TRAINING = TrainingSettings(epochs=20, batch_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_a_network_learns_rings(rings: ImageSet, trainable: bool) -> None:
         seed=0,
         progress=lambda epoch, loss: losses.append(loss),
     )
-    assert len(losses) == 8 and losses[-1] < 0.3 * losses[0] and not network.training
+    assert len(losses) == 20 and losses[-1] < 0.3 * losses[0] and not network.training
     assert torch.equal(before, network.inputs[0].filters) is not trainable
     found = probabilities(network, scaled[48:], rings.compositions[48:])
     assert np.allclose(found.sum(axis=1), 1.0)
@@ -78,10 +79,46 @@ def test_flips_keep_the_scattering_angles() -> None:
         assert np.allclose(geometry.two_theta(), geometry.two_theta()[:, ::-1])
 
 
-@pytest.mark.parametrize("changes", [{"epochs": 0}, {"batch_size": 1}, {"learning_rate": 0.0}, {"weight_decay": -1.0}])
-def test_settings_are_checked(changes: dict) -> None:
-    with pytest.raises(DiffractionSettingsError, match="training needs at least one epoch"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        *(({name: value}, "at least one epoch") for name, value in (("epochs", 0), ("batch_size", 1))),
+        ({"learning_rate": 0.0}, "a learning rate above zero"),
+        *(({name: -1}, "must be zero or more") for name in ("weight_decay", "shift", "mixup")),
+    ],
+)
+def test_settings_are_checked(changes: dict, message: str) -> None:
+    with pytest.raises(DiffractionSettingsError, match=message):
         TrainingSettings(**changes)
+
+
+def test_augmentation() -> None:
+    """Each image of a step is as it is or mirrored, moved with the others, and mixed with one of them."""
+    images = torch.arange(4 * 25, dtype=torch.float32).reshape(4, 1, 1, 5, 5)
+    versions, cations, classes = [images, images.flip(-1)], torch.rand(4, 3), torch.eye(4)
+    rows, rng = np.array([3, 1, 0]), np.random.default_rng(0)
+    settings = replace(TRAINING, flip=True)
+    seen = torch.stack([_Batches(versions, cations, classes, settings, rng).augment(rows)[0] for _ in range(20)])
+    for place, row in enumerate(rows):
+        found = {float(image[0, 0, 0, 0]) for image in seen[:, place]}
+        assert found == {25.0 * row, 25.0 * row + 4.0}
+    assert torch.equal(versions[0], images)  # is not written to
+    moved = [_Batches([images], cations, classes, replace(TRAINING, shift=1), rng).augment(rows)[0] for _ in range(20)]
+    expected = [images[rows].roll((down, right), (-2, -1)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    assert all(any(torch.equal(each, one) for one in expected) for each in moved)
+    mixed, composition, wanted = _Batches([images], cations, classes, replace(TRAINING, mixup=1.0), rng).augment(rows)
+    assert torch.allclose(wanted.sum(dim=1), torch.ones(3))
+    assert torch.allclose(composition, wanted @ cations)
+    assert torch.allclose(mixed.flatten(1), wanted @ images.flatten(1))
+
+
+def test_mean_over_mirror_images(rings: ImageSet) -> None:
+    torch.manual_seed(0)
+    network = padnet(size=SIZE, n_classes=3, **NETWORK).eval()
+    images, compositions = rings.images[:4] / 100.0, rings.compositions[:4]
+    both = [probabilities(network, view, compositions) for view in (images, images[..., ::-1])]
+    found = probabilities(network, images, compositions, mirror=True)
+    assert np.allclose(found, np.mean(both, axis=0)) and not np.allclose(both[0], both[1])
 
 
 def test_too_few_images(rings: ImageSet) -> None:
@@ -116,6 +153,18 @@ def test_cross_validation_resumes(rings: ImageSet, tmp_path: Path, monkeypatch: 
     assert all(np.array_equal(again.predicted[name], first.predicted[name]) for name in first.predicted)
     (tmp_path / task.name / "fold-01.json").unlink()
     with pytest.raises(pytest.fail.Exception, match="was done before"):
+        cross_validate(task, tmp_path, data=rings)
+
+
+def test_folds_of_something_else_are_refused(rings: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = experiment("adaboost-1d")
+    cross_validate(task, tmp_path, data=rings)
+    cross_validate(task, tmp_path, data=rings)
+    other = replace(rings, images=rings.images + 1.0)
+    with pytest.raises(DiffractionSettingsError, match=r"are of something else \(data_sha256\)"):
+        cross_validate(task, tmp_path, data=other)
+    monkeypatch.setattr(cross_validation, "RESULTS_VERSION", 99)
+    with pytest.raises(DiffractionSettingsError, match=r"are of something else \(results_version\)"):
         cross_validate(task, tmp_path, data=rings)
 
 
