@@ -16,6 +16,7 @@ version = release = ase_matprop.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}
+highlight_language = "text"  # of blocks that do not say what they are: commands and output
 html_theme = "furo"
 html_title = "ase_matprop"
 html_static_path: list[str] = []
