@@ -16,6 +16,7 @@ version = release = ase_matprop.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}
+highlight_language = "text"  # of blocks that do not say what they are: commands and output
 html_theme = "furo"
 html_title = "ase_matprop"
 html_static_path: list[str] = []
@@ -36,6 +37,7 @@ autodoc_default_options = {
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+autodoc_type_aliases = {"ArrayLike": "ArrayLike"}  # all that it stands for fills lines
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
