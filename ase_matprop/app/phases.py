@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 
 from ase_matprop.app.comparison import Series
 from ase_matprop.compositions import Amounts, parse_formula
@@ -83,7 +83,7 @@ def diagram(
         known = known.with_elements_at_zero(elements)
         HullPair.build(known, formulas, values, system.name)
         return phase_diagram_figure(known, formulas, values, system.name, _UNSTABLE), table
-    drawn = plotter(phase_diagram(predicted, elements), _UNSTABLE).get_plot(fill=False)
+    drawn = plotter(phase_diagram(predicted, [atomic_numbers[symbol] for symbol in elements]), _UNSTABLE).get_plot(fill=False)
     drawn.update_layout(title=None, autosize=True, width=None, height=560)
     return drawn, table
 

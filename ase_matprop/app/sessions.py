@@ -20,6 +20,7 @@ from ase_matprop.errors import MatPropError
 
 if TYPE_CHECKING:
     from ase_matprop.app.jobs import Job
+    from ase_matprop.app.runs import RunFiles
     from ase_matprop.app.tuning import Tuning
     from ase_matprop.compositions import CompositionEntry
     from ase_matprop.models.predictions import Predictions
@@ -57,7 +58,9 @@ class Session:
         references: columns of reference values: name -> number of the entry -> value.
         jobs: what works for it in the background, by kind.
         models: model folders of this session by name, from fine-tunings.
+        calculations: what was uploaded to fine-tune on.
         tuning: the last fine-tuning.
+        checked: what the last check of the models found: name -> whether it is sound, and words.
         lock: held while anything of this is changed.
         version: raised with every change that the page shows.
         seen: when the tab last gave a sign, by the clock of the sessions.
@@ -70,7 +73,9 @@ class Session:
     references: dict[str, dict[int, float]] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     models: dict[str, Path] = field(default_factory=dict)
+    calculations: RunFiles | None = None
     tuning: Tuning | None = None
+    checked: dict[str, tuple[bool, str]] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     version: int = 0
     seen: float = 0.0

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import ase_matprop
+from ase_matprop.cli import app as page
 from ase_matprop.cli import exchange, finetuning, models, screening, training, vasp
 from ase_matprop.errors import MatPropError
 from ase_matprop.table_files import FLOAT_FORMAT, TableFile
@@ -39,6 +40,7 @@ training.register(app)
 vasp.register(app)
 finetuning.register(app)
 screening.register(app)
+page.register(app)
 
 _FEATURES_AT_ONCE = 256
 _SHOWN_FAILURES = 100  # the table has all
