@@ -20,9 +20,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from ase_matprop.compositions import reduced_formula
 from ase_matprop.screening.discovery import precision_recall_curve
 from ase_matprop.screening.hull.facets import ReferenceHull
-from ase_matprop.screening.hull.references import References, reduced_formula
+from ase_matprop.screening.hull.references import References
 from ase_matprop.screening.spaces.base import FormulaBlock
 
 COLOURS = {"RF-Comp": "tab:orange", "RF-Phys": "tab:green", "ElemNet": "tab:blue", "IRNet-17": "tab:purple"}

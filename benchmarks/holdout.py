@@ -31,11 +31,11 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.metrics import average_precision_score
 
 from ase_matprop import load_model
-from ase_matprop.compositions import as_amounts
+from ase_matprop.compositions import as_amounts, reduced_formula
 from ase_matprop.descriptors.registry import get_descriptor
 from ase_matprop.screening.discovery import discovery_metrics
 from ase_matprop.screening.hull.facets import ReferenceHull
-from ase_matprop.screening.hull.references import References, reduced_formula
+from ase_matprop.screening.hull.references import References
 from ase_matprop.screening.scoring import FormulaScorer
 from ase_matprop.screening.spaces.base import FormulaBlock
 from ase_matprop.screening.spaces.formulas import FormulaSpace

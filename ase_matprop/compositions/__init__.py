@@ -22,7 +22,7 @@ from ase_matprop.compositions.tables import FORMULA_COLUMNS, TableError, find_ta
 from ase_matprop.errors import CompositionError, MatPropError
 from ase_matprop.structures import StructureEntry, iter_structures, one_entry_each
 from ase_matprop.structures.files import file_kind
-from ase_matprop.structures.formula_text import format_formula
+from ase_matprop.structures.formula_text import format_formula, reduced_formula
 from ase_matprop.structures.objects import is_single, label
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "is_formula",
     "iter_compositions",
     "parse_formula",
+    "reduced_formula",
 ]
 
 

@@ -9,12 +9,14 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ase_matprop.finetune.evaluation import CHEMICAL_ACCURACY
 from ase_matprop.finetune.writing import write_text
+from ase_matprop.plots import save
+from ase_matprop.plots.sizes import Line, draw_lines
 from ase_matprop.properties import MaterialProperty
-from ase_matprop.training import figures
 
 JSON_FILE, FIGURE_FILE = "learning_curve.json", "learning_curve.png"
 #: not a scheme of fine-tuning: the network from random weights, the source as it is, and with its offsets moved
@@ -174,18 +176,32 @@ def write(
         quantities.append(("within_chemical_accuracy_per_atom", f"share within {CHEMICAL_ACCURACY:.4f} eV per atom"))
     if "forces_mae" in summary:
         quantities.append(("forces_mae", "MAE of the forces (eV/Angstrom)"))
-    lines = {
+    save(_figure(summary, quantities, f"{source}: {counts['held_out_rows']} held-out rows"), folder / FIGURE_FILE)
+
+
+def _figure(summary: pd.DataFrame, quantities: Sequence[tuple[str, str]], title: str) -> Figure:
+    """Return a figure of what was measured against the number of training rows, a panel per quantity.
+
+    Args:
+        summary: as :func:`summarize` gives it.
+        quantities: columns, and what to write on their axes.
+        title: title of the figure.
+    """
+    parts = {
         label(*cast(tuple[str, float, float], key)): part
         for key, part in summary[summary["scheme"] != SOURCE].groupby(_LINE, dropna=False)
     }
     level = summary[summary["scheme"] == SOURCE]
-    figures.error_against_rows(
-        lines,
-        None if level.empty else level.iloc[0],
-        quantities,
-        f"{source}: {counts['held_out_rows']} held-out rows",
-        folder / FIGURE_FILE,
-    )
+    figure = Figure(figsize=(5.4 * len(quantities), 4.8), layout="constrained")
+    figure.suptitle(title)
+    panels = figure.subplots(1, len(quantities), squeeze=False)[0]
+    for axes, (column, text) in zip(panels, quantities, strict=True):
+        columns = ["rows", column, f"{column}_std"]
+        lines = {name: Line(*part[columns].to_numpy(dtype=np.float64).T) for name, part in parts.items()}
+        start = None if level.empty else float(level[column].iloc[0])
+        draw_lines(axes, lines, text, start, logarithmic=not column.startswith("within"))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
+    return figure
 
 
 def _untrained_sizes(runs: pd.DataFrame, best: pd.Series) -> list[int]:

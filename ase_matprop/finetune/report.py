@@ -15,11 +15,13 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from ase_matprop import plots
 from ase_matprop.compositions.formulas import parse_formula
 from ase_matprop.finetune.evaluation import CHEMICAL_ACCURACY, SCRATCH, SHIFTED, SOURCE, TUNED, Errors
 from ase_matprop.finetune.schemes import Scheme
 from ase_matprop.finetune.writing import write_text
 from ase_matprop.models.card import ModelCard
+from ase_matprop.plots.files import image
 from ase_matprop.training import figures
 
 HTML_FILE, JSON_FILE = "report.html", "report.json"
@@ -351,24 +353,22 @@ def _figures(content: Content) -> dict[str, str]:
     table, card = content.predictions, content.card
     reference = table["reference"].to_numpy()
     predicted = {name: table[name].to_numpy() for name in content.errors}
-    label = f"{card.material_property.long_name} ({card.unit})"
     shown = {name: predicted[name] for name in (before(content.errors), TUNED)}
-    found = {"parity": _png(lambda file: figures.parities(reference, shown, label, file))}
+    parity = plots.parity(reference, shown, unit=card.unit, property_name=card.property)
+    found = {"parity": _text(image(parity))}
     is_energy = content.errors[TUNED].within_chemical_accuracy_per_atom is not None
     marks = {"1 kcal/mol per atom": CHEMICAL_ACCURACY} if is_energy else None
-    errors = {name: np.abs(values - reference) for name, values in predicted.items()}
-    found["distribution"] = _png(
-        lambda file: figures.error_distribution(errors, "", f"absolute error ({card.unit})", file, marks)
-    )
+    errors = {name: values - reference for name, values in predicted.items()}
+    found["distribution"] = _text(image(plots.error_cdf(errors, unit=card.unit, marks=marks)))
     histories = {name: pd.read_csv(path) for name, path in content.histories.items() if path.is_file()}
     histories = {name: history for name, history in histories.items() if len(history)}
     if histories:
         tables, names = list(histories.values()), list(histories)
-        found["learning"] = _png(lambda file: figures.learning_curve(tables, "", card.unit, file, names))
+        file = io.BytesIO()
+        figures.training_history(tables, "", card.unit, file, names)
+        found["learning"] = _text(file.getvalue())
     return found
 
 
-def _png(draw: Callable[[io.BytesIO], None]) -> str:
-    file = io.BytesIO()
-    draw(file)
-    return base64.b64encode(file.getvalue()).decode("ascii")
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

@@ -1,7 +1,7 @@
 """Screening: search spaces of formulas and structures, scored, and ranked by their distance to the convex hull."""
 
 from ase_matprop.screening.discovery import DiscoveryMetrics, discovery_metrics, precision_recall_curve
-from ase_matprop.screening.hull.diagrams import phase_diagram_figure, write_phase_diagram
+from ase_matprop.screening.hull.diagrams import HullPair, phase_diagram_figure, write_phase_diagram
 from ase_matprop.screening.hull.facets import ReferenceHull
 from ase_matprop.screening.hull.references import References, read_references
 from ase_matprop.screening.hull.stability import stability_table
@@ -26,6 +26,7 @@ __all__ = [
     "FormulaList",
     "FormulaScorer",
     "FormulaSpace",
+    "HullPair",
     "PrototypeSpace",
     "ReferenceHull",
     "References",

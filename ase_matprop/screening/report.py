@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import ase_matprop
-from ase_matprop.errors import MatPropError, missing_dependency
+from ase_matprop.errors import MatPropError
+from ase_matprop.plots.elements import periodic_table
+from ase_matprop.plots.style import COLOURS, plotly_objects
 from ase_matprop.properties import get_property
 from ase_matprop.screening.results import HULL_COLUMN, Results
 from ase_matprop.screening.summary import Histogram, Summary
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
 
 REPORT_FILE = "report.html"
 
 _SYSTEMS_SHOWN = 25
 _LONGEST_SHOWN = 400  # characters of a setting
 _FIRST_SECTIONS = ("space", "model", "references", "settings")
-_BELOW, _ABOVE = "#2a7d2a", "#4a6fa5"
+_BELOW, _ABOVE = COLOURS[1], COLOURS[0]
 
 _TEMPLATES = Environment(
     loader=PackageLoader("ase_matprop.screening"),
@@ -121,7 +120,7 @@ def write_report(
     return path
 
 
-def hull_histogram_figure(histogram: Histogram, cut: float | None = None) -> Figure:
+def hull_histogram_figure(histogram: Histogram, cut: float | None = None) -> Any:
     """Return a figure of how many candidates were scored by hull distance, on a logarithmic scale.
 
     Args:
@@ -131,7 +130,7 @@ def hull_histogram_figure(histogram: Histogram, cut: float | None = None) -> Fig
     Raises:
         MissingDependencyError: without Plotly.
     """
-    go = _plotly_objects()
+    go = plotly_objects()
     edges = np.array(histogram.edges)
     labels = [f"{low:.3g} to {high:.3g} eV/atom" for low, high in pairwise(edges)]
     width = float(np.diff(edges[np.isfinite(edges)]).max(initial=0.0)) or 1.0
@@ -166,7 +165,7 @@ def hull_histogram_figure(histogram: Histogram, cut: float | None = None) -> Fig
     return figure
 
 
-def element_figure(by_element: Mapping[str, tuple[int, int]]) -> Figure:
+def element_figure(by_element: Mapping[str, tuple[int, int]]) -> Any:
     """Return a periodic table of how many of the kept candidates have each element.
 
     Args:
@@ -175,46 +174,13 @@ def element_figure(by_element: Mapping[str, tuple[int, int]]) -> Figure:
     Raises:
         MissingDependencyError: without pymatviz.
     """
-    draw = _periodic_table()
     kept = {symbol: float(n_kept) for symbol, (_, n_kept) in by_element.items() if n_kept}
     details = {
         symbol: f"{n_kept:,} kept of {scored:,} scored ({_share(n_kept, scored)})"
         for symbol, (scored, n_kept) in by_element.items()
     }
-    try:
-        figure = draw(
-            kept,
-            log=max(kept.values()) > 30.0 * min(kept.values()),
-            fmt=_short,
-            hover_data=details,
-            colorscale="viridis",
-            colorbar={"title": "kept candidates"},
-        )
-    except AttributeError as error:  # pymatviz 0.18 calls what plotly 7 has no more
-        raise MatPropError(
-            f"the installed pymatviz and plotly do not work together ({error}); install those that do with: "
-            "pip install 'ase-matprop[screening]'"
-        ) from None
-    figure.update_layout(height=520, margin={"l": 10, "r": 10, "t": 10, "b": 10})
-    return figure
-
-
-def _plotly_objects() -> Any:
-    try:
-        import plotly.graph_objects as go
-    except ImportError:
-        raise missing_dependency("plotly", "the report on a screening", extra="screening") from None
-    return go
-
-
-def _periodic_table() -> Callable[..., Any]:
-    try:
-        import pymatviz
-    except ImportError:
-        raise missing_dependency("pymatviz", "the report on a screening", extra="screening") from None
-    # called ptable_heatmap_plotly before 0.18, when there was another one for matplotlib
-    draw: Callable[..., Any] = getattr(pymatviz, "ptable_heatmap_plotly", None) or pymatviz.ptable_heatmap
-    return draw
+    logarithmic = max(kept.values()) > 30.0 * min(kept.values())
+    return periodic_table(kept, details, "kept candidates", form=_short, logarithmic=logarithmic)
 
 
 def _figures_html(results: Results, summary: Summary, plotly_js: str) -> dict[str, str]:

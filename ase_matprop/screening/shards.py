@@ -15,10 +15,9 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from ase_matprop.compositions import CompositionEntry, format_formula
+from ase_matprop.compositions import CompositionEntry, format_formula, reduced_formula
 from ase_matprop.models import Predictions
 from ase_matprop.screening.engine import Engine
-from ase_matprop.screening.hull.references import reduced_formula
 from ase_matprop.screening.scoring import FormulaScorer
 from ase_matprop.screening.spaces.base import FormulaBlock
 from ase_matprop.screening.summary import FAILURES_KEPT

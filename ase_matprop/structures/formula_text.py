@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import gcd
 
 from ase.data import atomic_numbers, chemical_symbols
 
@@ -35,6 +36,13 @@ def format_formula(amounts: Mapping[int, float]) -> str:
             for number in sorted(amounts, key=_PLACE.__getitem__)
         ]
     )
+
+
+def reduced_formula(amounts: Mapping[int, float]) -> str:
+    """Return the formula of the smallest whole amounts, metals first; broken ones are left as they are."""
+    whole = all(amount % 1 == 0 for amount in amounts.values())
+    divisor = gcd(*map(int, amounts.values())) if whole else 1
+    return format_formula({number: amount / divisor for number, amount in amounts.items()})
 
 
 def _format_amount(amount: float) -> str:

@@ -25,6 +25,7 @@ from joblib import parallel_config
 from numpy.typing import NDArray
 
 import ase_matprop
+from ase_matprop import plots
 from ase_matprop.descriptors.neighbors import Graphs
 from ase_matprop.errors import RecipeError
 from ase_matprop.models.artefact import Scaler
@@ -308,9 +309,9 @@ def _report(task: _Task, best: dict[str, Row], predictions: pd.DataFrame, output
         title += f", {first}, accuracy {quality.accuracy:.4f}"
         figures.confusion(quality.confusion, task.classes, title, output / "confusion_test.png")
     else:
-        errors = {name: np.abs((predictions[name] - predictions["reference"]).to_numpy()) for name in best}
-        label = f"absolute error of the {get_property(recipe.data.property).long_name} ({task.unit})"
-        figures.error_distribution(errors, title, label, output / "errors_test.png")
+        errors = {name: (predictions[name] - predictions["reference"]).to_numpy() for name in best}
+        title = f"{title}, {get_property(recipe.data.property).long_name}"
+        plots.save(plots.error_cdf(errors, unit=task.unit, title=title), output / "errors_test.png")
     return summary
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ase.data import atomic_numbers
 
+from ase_matprop import plots
 from ase_matprop.descriptors.neighbors import Graphs
 from ase_matprop.descriptors.registry import get_descriptor
 from ase_matprop.models.artefact import Artefact
@@ -52,17 +53,17 @@ def measure(predictor: Predictor, table: FeatureTable, split: Split, output: Pat
             if len(rows)
         }
         entry = get_property(name)
-        label = f"{entry.long_name} ({entry.unit})"
         test = with_target["test"]
         if not len(test):
             continue
-        figures.parity(
+        figure = plots.parity(
             table.targets[test, column],
             predicted[test, column],
-            f"{title}mean absolute error {errors[name]['test'].mae:.4f} {entry.unit}",
-            label,
-            output / ("parity_test.png" if column == 0 else f"parity_test_{name}.png"),
+            unit=entry.unit,
+            title=f"{card.name}: test rows",
+            property_name=name,
         )
+        plots.save(figure, output / ("parity_test.png" if column == 0 else f"parity_test_{name}.png"))
     test = sets["test"][np.isfinite(table.targets[sets["test"], 0])]
     formulas = table.reduced_formulas()
     new_formula = ~np.isin(formulas[test], formulas[split.train])

@@ -155,7 +155,7 @@ def train(
             network.load_state_dict(state)
         members.append(network)
     histories = [pd.read_csv(output / f"member_{member}" / HISTORY) for member in range(len(members))]
-    figures.learning_curve(histories, recipe.name, error_unit(recipe), output / "learning_curve.png")
+    figures.training_history(histories, recipe.name, error_unit(recipe), output / "learning_curve.png")
     return _finish(recipe, table, split, Ensemble(members), scaler, target, initial, output)
 
 

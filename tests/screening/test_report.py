@@ -188,5 +188,5 @@ def test_file_that_cannot_be_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("package", ["plotly.graph_objects", "pymatviz"])
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'ase-matprop\[screening\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'ase-matprop\[plots\]'"):
         report.write_report(write_folder(tmp_path / "run"), plotly_js="cdn")

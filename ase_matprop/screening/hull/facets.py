@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from scipy.spatial import ConvexHull, QhullError
 
+from ase_matprop.compositions import reduced_formula
 from ase_matprop.errors import CompositionError, MatPropError
 from ase_matprop.screening.arguments import element_number
-from ase_matprop.screening.hull.references import References, reduced_formula
+from ase_matprop.screening.hull.references import References
 from ase_matprop.screening.spaces.base import FormulaBlock
 
 #: chemical systems whose facets are kept

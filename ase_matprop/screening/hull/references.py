@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from ase_matprop.compositions import CompositionEntry, composition_entries, format_formula
+from ase_matprop.compositions import CompositionEntry, composition_entries
 from ase_matprop.errors import ReferenceEnergyError
 from ase_matprop.screening.arguments import element_number
 from ase_matprop.screening.hull.reading import Rows, read_entries, read_materials_project, read_table
@@ -297,13 +296,6 @@ def read_references(path: str | Path, functional: str | None = None, skip_bad: b
     if ".json" in suffixes[-2:]:
         return References.from_entries_json(path, functional=functional, skip_bad=skip_bad)
     return References.from_csv(path, functional=functional, skip_bad=skip_bad)
-
-
-def reduced_formula(amounts: Mapping[int, float]) -> str:
-    """Return the formula of the smallest whole amounts, metals first; broken ones are left as they are."""
-    whole = all(amount % 1 == 0 for amount in amounts.values())
-    divisor = gcd(*map(int, amounts.values())) if whole else 1
-    return format_formula({number: amount / divisor for number, amount in amounts.items()})
 
 
 def _fault(row: CompositionEntry, energy: float) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import ArrayLike, NDArray
 
-from ase_matprop.compositions import Amounts, CompositionEntry, composition_entries
+from ase_matprop.compositions import Amounts, CompositionEntry, composition_entries, reduced_formula
 from ase_matprop.errors import MatPropError, unknown_name
 from ase_matprop.screening.hull.facets import SMALLEST_SHARE, ReferenceHull, written
-from ase_matprop.screening.hull.references import References, reduced_formula
+from ase_matprop.screening.hull.references import References
 from ase_matprop.screening.spaces.base import FormulaBlock
 
 if TYPE_CHECKING:

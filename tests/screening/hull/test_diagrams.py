@@ -37,7 +37,9 @@ def test_figure(system: str, kind: str) -> None:
     assert system in figure.layout.title.text
     lines = [trace for trace in figure.data if trace.mode == "lines"]
     assert [trace.name.partition(",")[0] for trace in lines] == ["references", "predicted"]
-    texts = [" ".join(trace.text) for trace in figure.data if trace.mode == "text"]
+    labels = [trace for trace in figure.data if trace.name == "labels"]
+    texts = [" ".join(trace.text) for trace in labels]
+    assert all(trace.mode == "markers+text" and trace.marker.opacity == 0.0 for trace in labels)  # off the markers
     assert "Fe<sub>3</sub>O<sub>4</sub>" in texts[1] and "Fe<sub>3</sub>O<sub>4</sub>" not in texts[0]
     if system != "Fe-O":
         places = {getattr(trace, "subplot", None) or getattr(trace, "scene", None) for trace in figure.data}
@@ -77,7 +79,7 @@ def test_li_fe_o(tmp_path: Path, data_dir: Path) -> None:
 
 
 def test_no_label_covers_another_or_a_point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from ase_matprop.screening.hull import diagram_images
+    from ase_matprop.plots import phase_diagram_images as diagram_images
 
     boxes = []
     original = diagram_images._place_labels
@@ -119,7 +121,7 @@ def test_errors(tmp_path: Path) -> None:
         HullPair.build(REFERENCES, FORMULAS, ENERGIES, "Fe-P")
     with pytest.raises(MatPropError, match="one energy"):
         HullPair.build(REFERENCES, FORMULAS, [0.0], "Fe-O")
-    with pytest.raises(MatPropError, match=r"must end in .html or .png"):
-        write_phase_diagram(tmp_path / "hull.pdf", REFERENCES, FORMULAS, ENERGIES, "Fe-O")
-    with pytest.raises(MatPropError, match="folder of the phase diagram"):
+    with pytest.raises(MatPropError, match=r"must end in .png, .svg, .pdf or .html"):
+        write_phase_diagram(tmp_path / "hull.txt", REFERENCES, FORMULAS, ENERGIES, "Fe-O")
+    with pytest.raises(MatPropError, match="folder of the plot"):
         write_phase_diagram(tmp_path / "none" / "hull.png", REFERENCES, FORMULAS, ENERGIES, "Fe-O")

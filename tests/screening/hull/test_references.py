@@ -17,11 +17,12 @@ from pymatgen.analysis.phase_diagram import PDEntry
 from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
+from ase_matprop.compositions import reduced_formula
 from ase_matprop.errors import MissingDependencyError, ReferenceEnergyError, UnknownElementError
 from ase_matprop.models import load_model
 from ase_matprop.screening.arguments import element_number
 from ase_matprop.screening.hull.origins import functional_warning
-from ase_matprop.screening.hull.references import References, read_references, reduced_formula
+from ase_matprop.screening.hull.references import References, read_references
 from tests.screening.hull.examples import references_of
 
 TABLE = "id,formula,formation_energy_per_atom\na,NaN,-0.1\nb,Fe2O3,-1.7\nc,Na,0.0\nd,N2,0.0\n"

@@ -1,10 +1,10 @@
-"""Phase diagrams as PNG; private part of :mod:`ase_matprop.screening.hull.diagrams`."""
+"""Phase diagrams drawn by matplotlib; private part of :mod:`ase_matprop.plots`."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -17,11 +17,11 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from ase_matprop.screening.hull.diagrams import (
+from ase_matprop.plots.phase_diagram_parts import (
     AGREED_COLOUR,
     PREDICTED_COLOUR,
     REFERENCE_COLOUR,
-    HullPair,
+    HullDiagrams,
     formula_of,
     plotter,
 )
@@ -50,12 +50,12 @@ class _Panel:
     lines: list[Any]
 
 
-def draw(pair: HullPair, stream: BinaryIO, show_unstable: float) -> None:
-    """Draw both hulls as PNG: two elements in one plot, three or four in two panels."""
+def draw(pair: HullDiagrams, show_unstable: float, title: str) -> Figure:
+    """Return a figure of both hulls: two elements in one plot, three or four in two panels."""
     n = len(pair.elements)
     figure = Figure(figsize=(7.5, 5.5) if n == 2 else (13.0, 6.4), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{pair.name}: {pair.summary()}", fontsize=12)
+    figure.suptitle(title, fontsize=12)
     if n == 2:
         panels = [_binary(figure.add_subplot(), pair, show_unstable)]
     else:
@@ -69,10 +69,10 @@ def draw(pair: HullPair, stream: BinaryIO, show_unstable: float) -> None:
     figure.set_layout_engine("none")  # places of labels are those of the axes as they are now
     for panel in panels:
         _place_labels(panel, 9.0 if n < 4 else 7.5)
-    figure.savefig(stream, format="png")
+    return figure
 
 
-def _binary(axes: Axes, pair: HullPair, show_unstable: float) -> _Panel:
+def _binary(axes: Axes, pair: HullDiagrams, show_unstable: float) -> _Panel:
     known, found = pair.stable()
     labels: list[_Label] = []
     tie_lines: list[Any] = []
@@ -105,7 +105,7 @@ def _binary(axes: Axes, pair: HullPair, show_unstable: float) -> _Panel:
     return _Panel(axes, labels, tie_lines)
 
 
-def _simplex(axes: Any, diagram: PhaseDiagram, pair: HullPair, show_unstable: float) -> _Panel:
+def _simplex(axes: Any, diagram: PhaseDiagram, pair: HullDiagrams, show_unstable: float) -> _Panel:
     """Draw a Gibbs triangle or tetrahedron."""
     known, found = pair.stable()
     predicted = diagram is pair.predicted
