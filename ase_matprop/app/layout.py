@@ -291,7 +291,13 @@ def section(name: str, title: str, children: list[Any], *, wide: bool = False) -
 
 def field(label: str, control: Any) -> Any:
     """Return a control with its label."""
-    return html.Div([html.Label(label, htmlFor=control.id), control], className="field")
+    name = f"{control.id}-label"  # lists of Dash are named by their values only, so that the group has the label
+    return html.Div(
+        [html.Label(label, htmlFor=control.id, id=name), control],
+        className="field",
+        role="group",
+        **{"aria-labelledby": name},
+    )
 
 
 def drop(purpose: str, title: str, text: str, limits: Limits) -> Any:

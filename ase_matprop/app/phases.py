@@ -12,7 +12,9 @@ from ase_matprop.app.comparison import Series
 from ase_matprop.compositions import Amounts, parse_formula
 from ase_matprop.errors import MatPropError
 from ase_matprop.models.predictor import Entry
-from ase_matprop.screening.hull.diagrams import MOST_ELEMENTS, HullPair, phase_diagram_figure, plotter
+from ase_matprop.plots import hull
+from ase_matprop.plots.phase_diagram_parts import plotter
+from ase_matprop.screening.hull.diagrams import MOST_ELEMENTS, HullPair
 from ase_matprop.screening.hull.references import References
 from ase_matprop.screening.hull.stability import phase_diagram, stability_table
 
@@ -81,8 +83,8 @@ def diagram(
     known = None if reference is None else _references(entries, reference, system)
     if known is not None:
         known = known.with_elements_at_zero(elements)
-        HullPair.build(known, formulas, values, system.name)
-        return phase_diagram_figure(known, formulas, values, system.name, _UNSTABLE), table
+        pair = HullPair.build(known, formulas, values, system.name)
+        return hull(pair, show_unstable=_UNSTABLE, backend="plotly"), table
     drawn = plotter(phase_diagram(predicted, [atomic_numbers[symbol] for symbol in elements]), _UNSTABLE).get_plot(fill=False)
     drawn.update_layout(title=None, autosize=True, width=None, height=560)
     return drawn, table

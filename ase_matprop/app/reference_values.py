@@ -11,8 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from ase_matprop.app.archives import PACKED, UploadError
 from ase_matprop.app.formulas import formula_entry
-from ase_matprop.compositions import FORMULA_COLUMNS, CompositionEntry
-from ase_matprop.screening.hull.references import reduced_formula
+from ase_matprop.compositions import FORMULA_COLUMNS, CompositionEntry, reduced_formula
 from ase_matprop.structures import StructureEntry
 
 NAME_COLUMNS = ("name", "file", "filename", "structure", "id", "material_id", "label")

@@ -67,7 +67,7 @@ def structure_figure(atoms: Atoms, *, dark: bool = False) -> go.Figure:
     return figure
 
 
-def camera(turn: float = 25.0, tilt: float = 15.0, distance: float = 1.9) -> dict[str, float]:
+def camera(turn: float = 25.0, tilt: float = 15.0, distance: float = 1.3) -> dict[str, float]:
     """Return where the eye is, for angles in degrees."""
     around, up = np.radians([turn, tilt])
     direction = [np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)]
@@ -167,13 +167,18 @@ def _ball(rounds: int) -> tuple[Floats, NDArray[np.int64]]:
         for corners in itertools.combinations(range(12), 3)
         if all(abs(np.linalg.norm(vertices[i] - vertices[j]) - 2.0) < 1e-6 for i, j in itertools.combinations(corners, 2))
     ]
+    # corners go around counter-clockwise, seen from outside: light falls on the outer side
+    faces = [
+        (i, j, k) if np.dot(np.cross(vertices[j] - vertices[i], vertices[k] - vertices[i]), vertices[i]) > 0 else (i, k, j)
+        for i, j, k in faces
+    ]
     for _ in range(rounds):
         middles: dict[tuple[int, int], int] = {}
         divided = []
         for i, j, k in faces:
             edges = []
-            for edge in ((i, j), (j, k), (i, k)):
-                edge = (min(edge), max(edge))
+            for first, second in ((i, j), (j, k), (i, k)):
+                edge = (min(first, second), max(first, second))
                 if edge not in middles:
                     middles[edge] = len(vertices)
                     vertices.append((vertices[edge[0]] + vertices[edge[1]]) / 2)

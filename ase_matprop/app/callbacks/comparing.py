@@ -182,8 +182,12 @@ def _named(session: Session, key: str | None) -> Series | None:
 
 def _graph(figure: Any, *, dark: bool, label: str) -> Any:
     restyle(figure, dark=dark)
-    graph = dcc.Graph(figure=figure, config={"displaylogo": False, "responsive": True}, className="plot")
-    return html.Div(graph, role="figure", **{"aria-label": f"{label}; the table has its numbers"})
+    height = figure.layout.height or 480
+    graph = dcc.Graph(figure=figure, config={"displaylogo": False, "responsive": True}, style={"height": "100%"})
+    return html.Div(
+        graph, className="plot", style={"height": f"{height}px"}, role="figure",
+        **{"aria-label": f"{label}; the table has its numbers"},
+    )  # fmt: skip
 
 
 def restyle(figure: Any, *, dark: bool) -> None:
@@ -194,8 +198,11 @@ def restyle(figure: Any, *, dark: bool) -> None:
         plot_bgcolor="rgba(0,0,0,0)",
         autosize=True,
         width=None,
-        font={"color": "#e6e9ee" if dark else "#1c2430"},
+        font={"color": "#e6e9ee" if dark else "#1c2430", "size": 13},
     )
+    ink = "#e6e9ee" if dark else "#1c2430"
+    figure.update_xaxes(title_font={"size": 14, "color": ink}, tickfont={"size": 12, "color": ink})
+    figure.update_yaxes(title_font={"size": 14, "color": ink}, tickfont={"size": 12, "color": ink})
     if not dark:
         return
     figure.update_ternaries(bgcolor="rgba(0,0,0,0)")

@@ -88,7 +88,7 @@ def upload_notice(uploaded: dict[str, Any]) -> Any:
         return no_update
     added, failed = int(uploaded.get("added", 0)), int(uploaded.get("failed", 0))
     refused = [str(text) for text in uploaded.get("refused", [])]
-    said = f"{added - failed} structure{'s' * (added - failed != 1)} or formulas added."
+    said = f"{added - failed} entr{'y' if added - failed == 1 else 'ies'} added."
     if failed:
         said += f" ✕ {failed} cannot be used; the table says why."
     if refused:

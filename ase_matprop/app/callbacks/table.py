@@ -31,7 +31,7 @@ def register(app: Any, state: ServerState) -> None:
     ) -> tuple[Any, ...]:  # fmt: skip
         table = whole_table(token)
         if table is None or not table.rows:
-            return hint("Nothing here yet: add structures or formulas above."), "", True, True, True, []
+            return hint("Nothing here yet: add structures or formulas above."), "", True, True, True, True, []
         view = rows.View(
             order["sort"], order["descending"], text or "", chosen, column or "", number_of(low), number_of(high)
         )
@@ -44,6 +44,7 @@ def register(app: Any, state: ServerState) -> None:
             counted(table, found, first, len(shown)),
             first == 0,
             first + ROWS_AT_ONCE >= len(found),
+            False,
             False,
             options(named),
         )
@@ -84,6 +85,7 @@ def register(app: Any, state: ServerState) -> None:
         Output("previous", "disabled"),
         Output("next", "disabled"),
         Output("download-csv", "disabled"),
+        Output("download-json", "disabled"),
         Output("filter-column", "options"),
         Input("version", "data"),
         Input("order", "data"),
@@ -243,7 +245,7 @@ def detail(session: Session, table: rows.Table, row: rows.Row, *, dark: bool) ->
         id="structure-figure",
         figure=viewer.structure_figure(atoms, dark=dark),
         config={"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["tableRotation", "resetCameraLastSave3d"]},
-        className="structure",
+        style={"height": "100%"},
     )
-    picture = html.Div(graph, role="figure", **{"aria-label": f"Unit cell of {entry.formula}, described beside it"})
+    picture = html.Div(graph, className="structure", role="figure", **{"aria-label": f"Unit cell of {entry.formula}, described beside it"})
     return html.Div([html.Div(texts), html.Div([picture, html.Div(buttons, className="buttons small")])], className="detail two")
