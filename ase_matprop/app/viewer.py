@@ -167,11 +167,6 @@ def _ball(rounds: int) -> tuple[Floats, NDArray[np.int64]]:
         for corners in itertools.combinations(range(12), 3)
         if all(abs(np.linalg.norm(vertices[i] - vertices[j]) - 2.0) < 1e-6 for i, j in itertools.combinations(corners, 2))
     ]
-    # corners go around counter-clockwise, seen from outside: light falls on the outer side
-    faces = [
-        (i, j, k) if np.dot(np.cross(vertices[j] - vertices[i], vertices[k] - vertices[i]), vertices[i]) > 0 else (i, k, j)
-        for i, j, k in faces
-    ]
     for _ in range(rounds):
         middles: dict[tuple[int, int], int] = {}
         divided = []
@@ -187,4 +182,9 @@ def _ball(rounds: int) -> tuple[Floats, NDArray[np.int64]]:
             divided += [(i, a, c), (j, a, b), (k, b, c), (a, b, c)]
         faces = divided
     points = np.array(vertices)
-    return points / np.linalg.norm(points, axis=1, keepdims=True), np.array(faces, dtype=np.int64)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    triangles = np.array(faces, dtype=np.int64)
+    first, second, third = points[triangles.T]
+    inwards = np.einsum("ij,ij->i", np.cross(second - first, third - first), first) < 0
+    triangles[inwards] = triangles[inwards][:, ::-1]  # light falls on the side from which corners go counter-clockwise
+    return points, triangles
