@@ -132,7 +132,7 @@ def _predict(choices: dict[str, Choice], limits: Limits) -> list[Any]:
                 *progress("predict"),
             ],
         ),
-        section("table-section", "4. Table", [*_filters(), html.Div(id="table"), _pager(), html.Div(id="detail")], wide=True),
+        section("table-section", "4. Table", [*_filters(), html.Div(id="table"), _pager(), html.Div(id="failures"), html.Div(id="detail")], wide=True),
         section("compare-section", "5. Compare", _compare(limits)),
         section("phases-section", "6. Phase diagram", _phases()),
     ]

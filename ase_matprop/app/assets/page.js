@@ -6,6 +6,17 @@
     window.dash_clientside.set_props("theme", { data: dark.matches ? "dark" : "light" });
   });
 
+  // The table is made anew when it is sorted: the keyboard stays on the heading, or the name, where it was.
+  let last = "";
+  document.addEventListener("focusin", function (event) {
+    last = event.target.closest("#table") ? event.target.id : "";
+  });
+  new MutationObserver(function () {
+    if (!last || document.activeElement !== document.body) return;
+    const again = document.getElementById(last);
+    if (again) again.focus({ preventScroll: true });
+  }).observe(document.documentElement, { childList: true, subtree: true });
+
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     matprop: {
       opened: function (token) {

@@ -17,6 +17,7 @@ from ase_matprop.app.state import State as ServerState
 from ase_matprop.errors import MatPropError
 
 _FEWEST = 2  # entries with both values, for a plot
+_LIGHT = {"darkgreen": "#5fd38d", "#c2410c": "#ff9a5c", "#15803d": "#5fd38d"}  # for a dark page
 
 
 def register(app: Any, state: ServerState) -> None:
@@ -203,6 +204,7 @@ def restyle(figure: Any, *, dark: bool) -> None:
     ink = "#e6e9ee" if dark else "#1c2430"
     figure.update_xaxes(title_font={"size": 14, "color": ink}, tickfont={"size": 12, "color": ink})
     figure.update_yaxes(title_font={"size": 14, "color": ink}, tickfont={"size": 12, "color": ink})
+    figure.update_annotations(font_color=ink)
     if not dark:
         return
     figure.update_ternaries(bgcolor="rgba(0,0,0,0)")
@@ -210,8 +212,8 @@ def restyle(figure: Any, *, dark: bool) -> None:
         for part in ("line", "textfont", "marker"):
             style = getattr(trace, part, None)
             colour = getattr(style, "color", None) if style is not None else None
-            if isinstance(colour, str) and _is_dark(colour):
-                style.color = "#c7ccd4"
+            if isinstance(colour, str) and (light := _LIGHT.get(colour) or ("#c7ccd4" if _is_dark(colour) else None)):
+                style.color = light
 
 
 def _is_dark(colour: str) -> bool:

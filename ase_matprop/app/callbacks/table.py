@@ -14,6 +14,7 @@ from ase_matprop.app.state import State as ServerState
 from ase_matprop.structures import StructureEntry
 
 ROWS_AT_ONCE = 50
+_MOST_REASONS, _FEW_REASONS = 100, 8
 
 
 def register(app: Any, state: ServerState) -> None:
@@ -31,7 +32,7 @@ def register(app: Any, state: ServerState) -> None:
     ) -> tuple[Any, ...]:  # fmt: skip
         table = whole_table(token)
         if table is None or not table.rows:
-            return hint("Nothing here yet: add structures or formulas above."), "", True, True, True, True, []
+            return hint("Nothing here yet: add structures or formulas above."), "", True, True, True, True, [], []
         view = rows.View(
             order["sort"], order["descending"], text or "", chosen, column or "", number_of(low), number_of(high)
         )
@@ -47,6 +48,7 @@ def register(app: Any, state: ServerState) -> None:
             False,
             False,
             options(named),
+            failures_of(table, found),
         )
 
     def sort(_clicks: list[int | None], order: dict[str, Any]) -> tuple[Any, Any]:
@@ -87,6 +89,7 @@ def register(app: Any, state: ServerState) -> None:
         Output("download-csv", "disabled"),
         Output("download-json", "disabled"),
         Output("filter-column", "options"),
+        Output("failures", "children"),
         Input("version", "data"),
         Input("order", "data"),
         Input("page", "data"),
@@ -208,6 +211,31 @@ def _cell(row: rows.Row, column: rows.Column) -> Any:
         return html.Td(badge(cell))
     content = [cell.text, *([" ", badge(cell)] if cell.flag else [])]
     return html.Td(content, className="number" if column.numeric else "")
+
+
+def failures_of(table: rows.Table, found: list[rows.Row]) -> Any:
+    """Return the reasons of the rows that are shown, on this page or another, and have failed; equal ones once."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in found:
+        for model, reason in row.failures.items():
+            reasons.setdefault((model, reason), []).append(row.cells["name"].text)
+    if not reasons:
+        return []
+    items = [
+        html.Li([html.B(_some(names)), f" – {model}: {reason}" if model else f" – {reason}"])  # noqa: RUF001  a dash
+        for (model, reason), names in list(reasons.items())[:_MOST_REASONS]
+    ]
+    more = len(reasons) - len(items)
+    if more:
+        items.append(html.Li(f"and {more} other reasons, in the downloads"))
+    n = sum(bool(row.failures) for row in found)
+    summary = html.Summary(f"✕ {n} row{'s' * (n != 1)} failed: why")
+    return html.Details([summary, html.Ul(items)], open=len(items) <= _FEW_REASONS, className="failures")
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
 def badge(cell: rows.Cell) -> Any:
