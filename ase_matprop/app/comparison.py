@@ -68,10 +68,7 @@ def all_series(session: Session) -> list[Series]:
         found.append(Series(f"reference|{name}", f"{name} (reference)", "", "", values))
     for name, run in runs.items():
         predictions = run.predictions
-        if not predictions.classes:
-            columns = [(predictions.property, predictions.unit, predictions.values)]
-        else:
-            columns = []
+        columns = [] if predictions.classes else [(predictions.property, predictions.unit, predictions.values)]
         columns += [(key, entry.unit, entry.values) for key, entry in predictions.further.items()]
         for key, unit, numbers in columns:
             values = np.full(n, np.nan)

@@ -52,7 +52,7 @@ def page(choices: dict[str, Choice], limits: Limits) -> Any:
                 id="main",
             ),
             html.Footer(
-                "This page runs on your own machine: what you give it stays here, and is deleted when you close the tab."
+                "This page runs on your own machine: what you give it stays here, and is deleted when you close it."
             ),
         ]
     )
@@ -79,13 +79,14 @@ def _stores() -> list[Any]:
 def _predict(choices: dict[str, Choice], limits: Limits) -> list[Any]:
     return [
         section(
-            "entries-section", "1. Structures and formulas",
+            "entries-section",
+            "1. Structures and formulas",
             [
                 drop(
                     "structures",
                     "Choose files",
-                    "or drop them here: POSCAR, CIF, extxyz, vasprun.xml, zip files of these, folders, or a CSV table with a "
-                    f"column “formula”. Up to {in_words(limits.upload)} each, {limits.entries:,} structures, "
+                    "or drop them here: POSCAR, CIF, extxyz, vasprun.xml, zip files of these, folders, or a CSV table "
+                    f"with a column “formula”. Up to {in_words(limits.upload)} each, {limits.entries:,} structures, "
                     f"{limits.atoms} atoms.",
                     limits,
                 ),
@@ -93,7 +94,12 @@ def _predict(choices: dict[str, Choice], limits: Limits) -> list[Any]:
                     [
                         html.Label("Formulas, one on each line or with commas between them", htmlFor="formulas"),
                         dcc.Textarea(
-                            id="formulas", value="", placeholder=EXAMPLES, rows=3, className="formulas", spellCheck=False
+                            id="formulas",
+                            value="",
+                            placeholder=EXAMPLES,
+                            rows=3,
+                            className="formulas",
+                            spellCheck=False,
                         ),
                         html.Div(
                             [
@@ -109,10 +115,13 @@ def _predict(choices: dict[str, Choice], limits: Limits) -> list[Any]:
             ],
         ),
         section(
-            "models-section", "2. Models",
+            "models-section",
+            "2. Models",
             [
                 html.Div(
-                    dcc.Checklist(id="models", options=model_options(choices), value=[DEFAULT_MODEL], className="models"),
+                    dcc.Checklist(
+                        id="models", options=model_options(choices), value=[DEFAULT_MODEL], className="models"
+                    ),
                     role="group",
                     **{"aria-label": "Models to predict with"},
                 ),
@@ -120,7 +129,8 @@ def _predict(choices: dict[str, Choice], limits: Limits) -> list[Any]:
             ],
         ),
         section(
-            "run-section", "3. Run",
+            "run-section",
+            "3. Run",
             [
                 html.Div(
                     [
@@ -132,7 +142,12 @@ def _predict(choices: dict[str, Choice], limits: Limits) -> list[Any]:
                 *progress("predict"),
             ],
         ),
-        section("table-section", "4. Table", [*_filters(), html.Div(id="table"), _pager(), html.Div(id="failures"), html.Div(id="detail")], wide=True),
+        section(
+            "table-section",
+            "4. Table",
+            [*_filters(), html.Div(id="table"), _pager(), html.Div(id="failures"), html.Div(id="detail")],
+            wide=True,
+        ),
         section("compare-section", "5. Compare", _compare(limits)),
         section("phases-section", "6. Phase diagram", _phases()),
     ]
@@ -203,12 +218,13 @@ def _tune(choices: dict[str, Choice], limits: Limits) -> list[Any]:
     shipped = {name: name for name in choices}
     return [
         section(
-            "runs-section", "1. Your calculations",
+            "runs-section",
+            "1. Your calculations",
             [
                 drop(
                     "runs",
                     "Choose runs",
-                    "or drop them here: folders or zip files with vasprun.xml or OUTCAR files, one .extxyz file, or one "
+                    "or drop them here: folders or zip files with vasprun.xml or OUTCAR files, one .extxyz file, or a "
                     f"CSV table of formulas. Up to {in_words(limits.upload)} each.",
                     limits,
                 ),
@@ -217,7 +233,8 @@ def _tune(choices: dict[str, Choice], limits: Limits) -> list[Any]:
             ],
         ),
         section(
-            "settings-section", "2. Settings",
+            "settings-section",
+            "2. Settings",
             [
                 html.Div(
                     [
@@ -241,7 +258,8 @@ def _tune(choices: dict[str, Choice], limits: Limits) -> list[Any]:
             ],
         ),
         section(
-            "tune-section", "3. Run",
+            "tune-section",
+            "3. Run",
             [
                 html.Div(
                     [
@@ -260,7 +278,8 @@ def _tune(choices: dict[str, Choice], limits: Limits) -> list[Any]:
 def _models() -> list[Any]:
     return [
         section(
-            "verify-section", "Check the models",
+            "verify-section",
+            "Check the models",
             [
                 html.P("Hash of the weights, shapes and card of every model that can be chosen."),
                 html.Button("Verify", id="verify", className="primary"),
@@ -269,7 +288,8 @@ def _models() -> list[Any]:
             ],
         ),
         section(
-            "downloads-section", "Weights that others published",
+            "downloads-section",
+            "Weights that others published",
             [
                 html.P(id="downloads-folder"),
                 html.Div(id="downloads"),

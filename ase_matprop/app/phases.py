@@ -85,7 +85,9 @@ def diagram(
         known = known.with_elements_at_zero(elements)
         pair = HullPair.build(known, formulas, values, system.name)
         return hull(pair, show_unstable=_UNSTABLE, backend="plotly"), table
-    drawn = plotter(phase_diagram(predicted, [atomic_numbers[symbol] for symbol in elements]), _UNSTABLE).get_plot(fill=False)
+    drawn = plotter(phase_diagram(predicted, [atomic_numbers[symbol] for symbol in elements]), _UNSTABLE).get_plot(
+        fill=False
+    )
     drawn.update_layout(title=None, autosize=True, width=None, height=560)
     return drawn, table
 

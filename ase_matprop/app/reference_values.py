@@ -116,7 +116,8 @@ def match(table: ValueTable, entries: Sequence[Entry]) -> tuple[dict[str, dict[i
     """Return which entries have which values, and a sentence on how many.
 
     A row belongs to the entries of its name (with or without folders and ending), or where the table has no names, or
-    none that is known, to all entries of its formula.  Of rows of one name or formula with different values none counts.
+    none that is known, to all entries of its formula.  Where rows of one name or formula
+    differ, none of them counts.
 
     Returns:
         Name of the column -> number of the entry -> value.

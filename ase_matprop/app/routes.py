@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -79,9 +80,7 @@ def register(server: Flask, state: State, script_hashes: Callable[[], list[str]]
     server.add_url_rule("/close", "close", close, methods=["POST"])
 
 
-def accept(
-    session: Session, purpose: str, name: str, stream: IO[bytes], announced: int | None
-) -> dict[str, str | int]:
+def accept(session: Session, purpose: str, name: str, stream: IO[bytes], announced: int | None) -> dict[str, str | int]:
     """Take one uploaded file.
 
     Args:
@@ -127,7 +126,7 @@ def _accept_table(session: Session, path: Path, purpose: str) -> dict[str, str |
     first = len(session.entries)
     session.add(entries)
     for title, values in table.columns.items():
-        known = {first + row: value for row, value in enumerate(values) if value == value}  # not NaN
+        known = {first + row: value for row, value in enumerate(values) if math.isfinite(value)}
         session.references[title] = session.references.get(title, {}) | known
     failed = [entry for entry in entries if entry.error is not None]
     text = "; ".join(str(entry.error) for entry in failed[:_SHOWN])

@@ -262,11 +262,8 @@ def _or_none(value: float) -> float | None:
 
 
 def _is_shown(row: Row, view: View, text: str) -> bool:
-    if view.state == "failed" and not row.failures:
-        return False
-    if view.state == "warned" and not row.warned:
-        return False
-    if view.state == "good" and (row.failures or row.warned):
+    failed = bool(row.failures)
+    if not {"failed": failed, "warned": row.warned, "good": not failed and not row.warned}.get(view.state, True):
         return False
     if text and not any(text in row.cells[key].text.lower() for key in ("name", "formula")):
         return False

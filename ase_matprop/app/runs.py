@@ -42,7 +42,9 @@ class RunFiles:
             UploadError: if there is nothing, or files of two kinds.
         """
         if self.table is not None and self.runs:
-            raise UploadError("VASP runs and a table cannot be learnt from together; clear the runs, and give one of them")
+            raise UploadError(
+                "VASP runs and a table cannot be learnt from together; clear the runs, and give one of them"
+            )
         if self.table is not None:
             return [str(self.table)]
         if not self.runs:

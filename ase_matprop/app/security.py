@@ -1,7 +1,7 @@
 """Which requests are answered, and what a browser may do with the answers.
 
 The page listens on the loopback interface, but every page of the internet that the same browser shows can send requests
-there.  A name of the attacker's that resolves to 127.0.0.1 shows in ``Host``, a request from another page in ``Origin``.
+there.  A foreign name that resolves to 127.0.0.1 shows in ``Host``, a request from another page in ``Origin``.
 """
 
 from __future__ import annotations

@@ -114,12 +114,13 @@ def port_problem(port: int, error: OSError) -> str:
     other = port + 1 if port < 65_535 else DEFAULT_PORT
     if error.errno == errno.EADDRINUSE:
         return (
-            f"the port {port} is in use, perhaps by a matprop app that runs already: open http://{HOST}:{port}/ to see, "
+            f"the port {port} is in use, perhaps by another matprop app: open http://{HOST}:{port}/ to see, "
             f"or take another one with: matprop app --port {other}"
         )
     if error.errno == errno.EACCES:
         return f"the port {port} is for the system only; take another one with: matprop app --port {DEFAULT_PORT}"
-    return f"the port {port} cannot be opened ({error.strerror or error}); take another one with: matprop app --port {other}"
+    reason = error.strerror or error
+    return f"the port {port} cannot be opened ({reason}); take another one with: matprop app --port {other}"
 
 
 def _end_on_signals() -> None:

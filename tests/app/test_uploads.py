@@ -142,8 +142,8 @@ def test_code_in_a_magnetic_cif_is_not_executed(shelf):
         "data_x\n_cell_length_a 4\n_cell_length_b 4\n_cell_length_c 4\n_cell_angle_alpha 90\n_cell_angle_beta 90\n"
         "_cell_angle_gamma 90\nloop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
         "Fe 0 0 0\n_space_group_magn.transform_BNS_Pp_abc 'a,b,[d for d in ().__class__.__mro__[1].__getattribute__ "
-        "( *[().__class__.__mro__[1]]+[\"__sub\" + \"classes__\"]) () if d.__name__ == \"BuiltinImporter\"][0]"
-        ".load_module (\"os\").system (\"touch /tmp/matprop_was_executed\");0,0,0'\n"
+        '( *[().__class__.__mro__[1]]+["__sub" + "classes__"]) () if d.__name__ == "BuiltinImporter"][0]'
+        '.load_module ("os").system ("touch /tmp/matprop_was_executed");0,0,0\'\n'
         "_space_group_magn.number_BNS 62.448\n_space_group_magn.name_BNS \"P n' m a' \"\n"
     )
     upload(shelf, "a.mcif", attack.encode())

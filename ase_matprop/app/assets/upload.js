@@ -144,6 +144,13 @@
     if (event.persisted) window.location.reload();
   });
   window.setInterval(function () {
-    if (state.token) fetch("/alive", { method: "POST", headers: { "X-Session": state.token } }).catch(() => {});
+    if (!state.token) return;
+    fetch("/alive", { method: "POST", headers: { "X-Session": state.token } })
+      .then(function (answer) {
+        if (answer.status !== 410) return;
+        const text = "This session is over and its data are deleted; reload the page to begin another one.";
+        window.dash_clientside.set_props("session-error", { children: text });
+      })
+      .catch(() => {});
   }, 60000);
 })();

@@ -54,13 +54,17 @@ def table(headings: list[str], rows: list[list[Any]], caption: str, numbers: tup
         caption: what the table has, for screen readers.
         numbers: which columns have numbers.
     """
+
     def kind(number: int) -> str:
         return "number" if number in numbers else ""
 
     head = html.Tr([html.Th(text, scope="col", className=kind(n)) for n, text in enumerate(headings)])
     body = [
         html.Tr(
-            [html.Th(row[0], scope="row"), *(html.Td(cell, className=kind(n)) for n, cell in enumerate(row[1:], start=1))]
+            [
+                html.Th(row[0], scope="row"),
+                *(html.Td(cell, className=kind(n)) for n, cell in enumerate(row[1:], start=1)),
+            ]
         )
         for row in rows
     ]

@@ -23,7 +23,9 @@ _LIGHT = {"darkgreen": "#5fd38d", "#c2410c": "#ff9a5c", "#15803d": "#5fd38d"}  #
 def register(app: Any, state: ServerState) -> None:
     """Add the callbacks."""
 
-    def offer(_: object, baseline: str | None, energies: str | None, reference: str | None, token: object) -> tuple[Any, ...]:
+    def offer(
+        _: object, baseline: str | None, energies: str | None, reference: str | None, token: object
+    ) -> tuple[Any, ...]:
         session = session_of(state, token)
         series = all_series(session) if session is not None else []
         bases = {each.key: each.label for each in series if comparable(each, series)}
@@ -48,7 +50,9 @@ def register(app: Any, state: ServerState) -> None:
             }
         return options(found), kept(chosen, found), not found
 
-    def draw(energies: str | None, system: str | None, reference: str | None, _: object, theme: str, token: object) -> Any:
+    def draw(
+        energies: str | None, system: str | None, reference: str | None, _: object, theme: str, token: object
+    ) -> Any:
         session = session_of(state, token)
         if session is None or not energies or not system:
             return hint("A phase diagram needs predicted formation energies of two to four elements together.")
@@ -61,7 +65,11 @@ def register(app: Any, state: ServerState) -> None:
         return f"{text}." if text and uploaded.get("added") else problem(text) if text else ""
 
     app.callback(
-        *(Output(name, part) for name in ("baseline", "hull-energies", "hull-reference") for part in ("options", "value")),
+        *(
+            Output(name, part)
+            for name in ("baseline", "hull-energies", "hull-reference")
+            for part in ("options", "value")
+        ),
         Input("version", "data"),
         *(State(name, "value") for name in ("baseline", "hull-energies", "hull-reference")),
         State("session", "data"),
@@ -154,10 +162,9 @@ def phase_diagram(session: Session, energies: str, name: str, reference: str, *,
     for row in stability.sort_values("e_above_hull").to_dict("records"):
         above = row["e_above_hull"]
         mark = html.Span([html.Span("✓", **{"aria-hidden": "true"}), " on the hull"], className="badge good")
-        rows.append(
-            [row["name"], row["formula"], _shown(row["formation_energy_per_atom"]), mark if row["stable"] else _shown(above),
-             str(row["decomposition"] or "")]
-        )  # fmt: skip
+        energy = _shown(row["formation_energy_per_atom"])
+        height = mark if row["stable"] else _shown(above)
+        rows.append([row["name"], row["formula"], energy, height, str(row["decomposition"] or "")])
     headings = ["name", "formula", "formation energy (eV/atom)", "above the hull (eV/atom)", "decomposes into"]
     return [
         html.P("The hull is that of the entries here, with the elements at 0 eV/atom: a compound that is missing here "

@@ -81,7 +81,9 @@ def register(app: Any, state: ServerState) -> None:
         State("session", "data"),
         prevent_initial_call=True,
     )(stop)
-    app.callback(Output("verified", "children"), Input("models-poll", "disabled"), State("session", "data"))(show_verified)
+    app.callback(Output("verified", "children"), Input("models-poll", "disabled"), State("session", "data"))(
+        show_verified
+    )
     app.callback(
         Output("downloads", "children"), Output("downloads-folder", "children"), Input("version", "data")
     )(show_downloads)  # fmt: skip
@@ -131,7 +133,9 @@ def verified(checked: dict[str, tuple[bool, str]]) -> Any:
     rows = []
     for name, (good, text) in checked.items():
         sign, word, flag = ("✓", "as it should be", "good") if good else ("✕", "not usable", "failed")
-        rows.append([name, html.Span([html.Span(sign, **{"aria-hidden": "true"}), f" {word}"], className=f"badge {flag}"), text])
+        rows.append(
+            [name, html.Span([html.Span(sign, **{"aria-hidden": "true"}), f" {word}"], className=f"badge {flag}"), text]
+        )
     return table(["model", "state", "what was found"], rows, "Checked models") if rows else []
 
 
@@ -146,5 +150,9 @@ def remote_table(there: dict[str, Path]) -> Any:
             disabled=name in there, **{"aria-label": f"Download {name}"},
         )  # fmt: skip
         checked = "checked by its hash" if remote.sha256 else "hash not known"
-        rows.append([name, remote.network, f"{remote.megabytes:,} MB", f"{remote.licence}; {checked}", remote.citation, button])
-    return table(["name", "network", "size", "licence", "cite", ""], rows, "Weights that others published", numbers=(2,))
+        rows.append(
+            [name, remote.network, f"{remote.megabytes:,} MB", f"{remote.licence}; {checked}", remote.citation, button]
+        )
+    return table(
+        ["name", "network", "size", "licence", "cite", ""], rows, "Weights that others published", numbers=(2,)
+    )

@@ -117,12 +117,20 @@ def card_facts(card: ModelCard) -> list[tuple[str, str]]:
     test = card.errors.get("test")
     if test is not None:
         facts.append(
-            ("error", f"MAE {test.mae:.4f}, median {test.median:.4f}, RMSE {test.rmse:.4f} {card.unit} on {test.n:,} test rows")
+            (
+                "error",
+                f"MAE {test.mae:.4f}, median {test.median:.4f}, RMSE {test.rmse:.4f} {card.unit} on {test.n:,} rows",
+            )
         )
     for name, parts in card.further_errors.items():
         if "test" in parts:
             each = get_property(name)
-            facts.append((f"error, {each.long_name}", f"MAE {parts['test'].mae:.4f} {each.unit} on {parts['test'].n:,} test rows"))
+            facts.append(
+                (
+                    f"error, {each.long_name}",
+                    f"MAE {parts['test'].mae:.4f} {each.unit} on {parts['test'].n:,} test rows",
+                )
+            )
     if "test" in card.classification:
         found = card.classification["test"]
         facts.append(("accuracy", f"{found.accuracy:.4f} on {found.n:,} test rows"))

@@ -272,8 +272,19 @@ def detail(session: Session, table: rows.Table, row: rows.Row, *, dark: bool) ->
     graph = dcc.Graph(
         id="structure-figure",
         figure=viewer.structure_figure(atoms, dark=dark),
-        config={"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["tableRotation", "resetCameraLastSave3d"]},
+        config={
+            "displaylogo": False,
+            "responsive": True,
+            "modeBarButtonsToRemove": ["tableRotation", "resetCameraLastSave3d"],
+        },
         style={"height": "100%"},
     )
-    picture = html.Div(graph, className="structure", role="figure", **{"aria-label": f"Unit cell of {entry.formula}, described beside it"})
-    return html.Div([html.Div(texts), html.Div([picture, html.Div(buttons, className="buttons small")])], className="detail two")
+    picture = html.Div(
+        graph,
+        className="structure",
+        role="figure",
+        **{"aria-label": f"Unit cell of {entry.formula}, described beside it"},
+    )
+    return html.Div(
+        [html.Div(texts), html.Div([picture, html.Div(buttons, className="buttons small")])], className="detail two"
+    )
