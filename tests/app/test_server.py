@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ase_matprop.app import security
-from ase_matprop.app.limits import Limits
+from ase_matprop.app.limits import Limits, in_words
 from ase_matprop.app.predicting import choices, suited
 from ase_matprop.app.runs import RunFiles, check_table, kind_of, safe_path, take
 from ase_matprop.app.tuning import Tuning, TuningSettings, progress_of, reason_of
@@ -294,3 +294,21 @@ def test_the_reason_is_that_of_the_process(tmp_path):
     assert reason_of(["INFO: x", "matprop: there are no runs", ""]) == "there are no runs"
     assert reason_of(["Traceback", "MemoryError", ""]).endswith("MemoryError")
     assert Tuning(settings(), tmp_path).report() is None
+
+
+def test_the_documentation_has_the_limits():
+    text = (Path(__file__).parents[2] / "docs" / "app.md").read_text(encoding="utf-8")
+    limits = Limits()
+    for words in (
+        f"| one file or zip file | {in_words(limits.upload)} |",
+        f"| POSCAR, CIF, table, unpacked | {in_words(limits.largest['cif'])} |",
+        f"| extxyz, unpacked | {in_words(limits.largest['extxyz'])} |",
+        f"| vasprun.xml, OUTCAR, unpacked | {in_words(limits.largest['vasprun'])} |",
+        f"{limits.members:,} files, {in_words(limits.expanded)} unpacked, none of them more than {limits.ratio} times",
+        f"| entries of a session | {limits.entries:,} |",
+        f"| atoms of a structure | {limits.atoms} |",
+        f"| tabs at a time | {limits.sessions} |",
+    ):
+        assert words in text
+    assert limits.idle == 3 * 3600 and "three hours" in text
+    assert limits.largest["poscar"] == limits.largest["cif"] == limits.largest["table"]

@@ -27,6 +27,22 @@
       part: function (chosen) {
         return ["predict", "tune", "models"].map((name) => name !== chosen);
       },
+      // What belongs to a row is below the table: go there as soon as it is there.
+      show_detail: function (opened) {
+        let times = 0;
+        const timer = window.setInterval(function () {
+          const heading = document.getElementById("detail-heading");
+          times += 1;
+          if (opened && heading && heading.dataset.number === String(opened.number)) {
+            heading.focus({ preventScroll: true });
+            heading.scrollIntoView({ block: "start" });
+            window.clearInterval(timer);
+          } else if (times > 100) {
+            window.clearInterval(timer);
+          }
+        }, 100);
+        return window.dash_clientside.no_update;
+      },
       // The camera goes around the structure; angles in degrees.
       turn: function (left, right, up, down, near, far, figure, eye) {
         const clicked = window.dash_clientside.callback_context.triggered_id;

@@ -63,14 +63,20 @@ def register(app: Any, state: ServerState) -> None:
     def open_row(clicks: list[int | None], token: object) -> Any:
         if not isinstance(ctx.triggered_id, dict) or not any(clicks):
             return no_update
-        return {"number": ctx.triggered_id["number"], "session": str(token)[:8]}
+        session, number = session_of(state, token), int(ctx.triggered_id["number"])
+        if session is None or number >= len(session.entries):
+            return no_update
+        return {"number": number, "name": session.entries[number].name, "times": sum(filter(None, clicks))}
 
     def show_detail(opened: dict[str, Any] | None, version: object, theme: str, token: object) -> Any:
         session = session_of(state, token)
         table = whole_table(token)
         if session is None or table is None or not opened or opened["number"] >= len(table.rows):
             return []
-        return detail(session, table, table.rows[opened["number"]], dark=theme == "dark")
+        row = table.rows[opened["number"]]
+        if row.cells["name"].text != opened["name"]:  # the table was cleared meanwhile
+            return []
+        return detail(session, table, row, dark=theme == "dark")
 
     def download(_csv: object, _json: object, token: object) -> Any:
         session = session_of(state, token)
@@ -131,6 +137,12 @@ def register(app: Any, state: ServerState) -> None:
         *(Input(f"turn-{name}", "n_clicks") for name in ("left", "right", "up", "down", "near", "far")),
         State("structure-figure", "figure"),
         State("turned", "data"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        ClientsideFunction("matprop", "show_detail"),
+        Output("turned", "data", allow_duplicate=True),
+        Input("opened", "data"),
         prevent_initial_call=True,
     )
     app.callback(
@@ -248,7 +260,7 @@ def badge(cell: rows.Cell) -> Any:
 def detail(session: Session, table: rows.Table, row: rows.Row, *, dark: bool) -> Any:
     """Return what there is to know of an entry, with its picture."""
     entry = session.entries[row.number]
-    texts: list[Any] = [html.H3(entry.name)]
+    texts: list[Any] = [html.H3(entry.name, id="detail-heading", tabIndex=-1, **{"data-number": str(row.number)})]
     texts += [
         html.P([html.Span("✕ ", className="sign"), f"{model}: {reason}" if model else reason], className="problem")
         for model, reason in row.failures.items()
