@@ -23,7 +23,15 @@ ROOT = Path(__file__).parents[1]
 FILES = ("NaCl.cif", "POSCAR_MgO", "CsCl_and_NiAl.extxyz", "Fe2O3_hematite.cif", "TiO2_rutile.vasp", "CONTCAR_GaAs")
 FORMULAS = "Li2O, Fe2O3, LiFeO2, Li5FeO4, FeO, H2O3x, CsNpF6"
 #: measured enthalpies of formation at 298 K in eV/atom, CRC Handbook of Chemistry and Physics
-VALUES = "name,measured\nNaCl,-2.13\nPOSCAR_MgO,-3.12\nFe2O3,-1.71\nFe2O3_hematite,-1.71\nTiO2_rutile,-3.26\nLi2O,-2.07\nFeO,-1.41\n"
+VALUES = """name,measured
+NaCl,-2.13
+POSCAR_MgO,-3.12
+Fe2O3,-1.71
+Fe2O3_hematite,-1.71
+TiO2_rutile,-3.26
+Li2O,-2.07
+FeO,-1.41
+"""
 PATIENCE = 600_000  # ms
 
 
