@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ class Series:
     unit: str
     values: NDArray[np.float64]
 
-    @property
+    @builtins.property  # the field named property hides it
     def is_reference(self) -> bool:
         """Whether it came with a table."""
         return not self.property

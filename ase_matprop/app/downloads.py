@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ase_matprop.app.sessions import Session
 from ase_matprop.errors import MatPropError
@@ -64,7 +64,8 @@ def as_text(session: Session, form: str) -> str:
         raise MatPropError(f"the format must be one of {', '.join(FORMATS)}. Got {form!r}.")
     for name in _TEXTS:
         if name in table:
-            table[name] = [_passive(value) for value in table[name]]
+            texts: list[Any] = [_passive(value) for value in table[name]]
+            table[name] = texts
     text: str = table.to_csv(index=False, float_format=FLOAT_FORMAT)
     return text
 
