@@ -157,7 +157,8 @@ def arrange(table: Table, view: View) -> list[Row]:
     rows = [row for row in table.rows if _is_shown(row, view, text)]
     if not view.sort or table.column(view.sort) is None:
         return rows
-    known, unknown = [], []
+    known: list[Row] = []
+    unknown: list[Row] = []
     for row in rows:
         value = row.cells.get(view.sort, Cell()).value
         (unknown if value is None else known).append(row)

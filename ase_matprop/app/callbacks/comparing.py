@@ -217,8 +217,8 @@ def restyle(figure: Any, *, dark: bool) -> None:
     figure.update_ternaries(bgcolor="rgba(0,0,0,0)")
     for trace in figure.data:
         for part in ("line", "textfont", "marker"):
-            style = getattr(trace, part, None)
-            colour = getattr(style, "color", None) if style is not None else None
+            style: Any = getattr(trace, part, None)
+            colour = getattr(style, "color", None)
             if isinstance(colour, str) and (light := _LIGHT.get(colour) or ("#c7ccd4" if _is_dark(colour) else None)):
                 style.color = light
 
