@@ -1,6 +1,9 @@
 """How long the page takes for 500 structures at once: from the drop to the table, in headless Chromium.
 
     python benchmarks/app_500.py
+    python benchmarks/app_500.py --without-browser
+
+Without a browser the server alone is measured, in seconds of one processor, which other programs do not change much.
 
 Needs the extra ``app``, Playwright and Chromium.  The structures are prototypes of two or three elements with 6 to 40
 atoms; they are sent as 500 files, and as one zip file.  The models are loaded before the clock starts.
@@ -17,6 +20,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 from ase import Atoms
 from ase.build import bulk
@@ -58,21 +62,68 @@ def poscar(atoms: Atoms) -> bytes:
     return stream.getvalue().encode()
 
 
+def without_browser(contents: list[bytes], packed: bytes, names: list[str]) -> None:
+    """Measure what the server does, in one thread."""
+    import torch
+
+    from ase_matprop.app.jobs import Job
+    from ase_matprop.app.predicting import predict_all
+    from ase_matprop.app.server import create
+    from ase_matprop.app.sessions import Session
+    from ase_matprop.app.state import State
+
+    torch.set_num_threads(1)
+    state = State(Path("none"))
+    client = create(state).server.test_client()
+    page = {"Host": "127.0.0.1", "Origin": "http://127.0.0.1"}
+
+    def send(session: Session, name: str, content: bytes) -> None:
+        headers = {**page, "X-Session": session.token, "X-File-Name": name}
+        assert client.post("/upload?purpose=structures", data=content, headers=headers).status_code == 200
+
+    warm, single, whole = (state.sessions.open() for _ in range(3))
+    send(warm, "POSCAR", contents[0])
+    begin = time.process_time()
+    for number, content in enumerate(contents):
+        send(single, f"POSCAR_{number}", content)
+    print(f"500 files read: {time.process_time() - begin:.1f} s of one processor")
+    begin = time.process_time()
+    send(whole, "all.zip", packed)
+    print(f"one zip file read: {time.process_time() - begin:.1f} s of one processor")
+    for name in names:
+        choice = state.choices()[name]
+        predict_all(Job(), warm, [choice])
+        begin = time.process_time()
+        said = predict_all(Job(), whole, [choice])
+        print(f"500 predictions of {name}: {time.process_time() - begin:.1f} s of one processor; {said}")
+    state.close()
+
+
 def main() -> None:
     """Measure and print."""
-    from playwright.sync_api import expect, sync_playwright
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default="nn24-mp,irnet17-mp", help="names with commas between them")
-    names = parser.parse_args().models.split(",")
+    parser.add_argument("--without-browser", action="store_true", help="measure the server alone")
+    arguments = parser.parse_args()
+    names = arguments.models.split(",")
     contents = [poscar(atoms) for atoms in structures()]
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, content in enumerate(contents):
             archive.writestr(f"{number}/POSCAR", content)
+    if arguments.without_browser:
+        without_browser(contents, packed.getvalue(), names)
+    else:
+        with_browser(contents, packed.getvalue(), names)
+
+
+def with_browser(contents: list[bytes], packed: bytes, names: list[str]) -> None:
+    """Measure all of it, in seconds of the clock."""
+    from playwright.sync_api import expect, sync_playwright
+
     kind = "application/octet-stream"
     single = [{"name": f"POSCAR_{n}", "mimeType": kind, "buffer": content} for n, content in enumerate(contents)]
-    whole = [{"name": "all.zip", "mimeType": kind, "buffer": packed.getvalue()}]
+    whole = [{"name": "all.zip", "mimeType": kind, "buffer": packed}]
 
     server = subprocess.Popen(
         [sys.executable, "-c", "from ase_matprop.cli import app; app()", "app", "--no-browser", "--port", "0"],
