@@ -54,7 +54,7 @@ def structure_figure(atoms: Atoms, *, dark: bool = False) -> go.Figure:
             "yaxis": hidden,
             "zaxis": hidden,
             "aspectmode": "data",
-            "camera": {"eye": camera(), "projection": {"type": "orthographic"}},
+            "camera": {"eye": camera(), "projection": {"type": "perspective"}},  # orthographic: no light
         },
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
         paper_bgcolor="rgba(0,0,0,0)",
@@ -67,7 +67,7 @@ def structure_figure(atoms: Atoms, *, dark: bool = False) -> go.Figure:
     return figure
 
 
-def camera(turn: float = 25.0, tilt: float = 15.0, distance: float = 1.3) -> dict[str, float]:
+def camera(turn: float = 25.0, tilt: float = 15.0, distance: float = 2.1) -> dict[str, float]:
     """Return where the eye is, for angles in degrees."""
     around, up = np.radians([turn, tilt])
     direction = [np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)]
