@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import typer
@@ -127,14 +127,17 @@ def show_predictions(frame: pd.DataFrame) -> None:
         unit = frame[column].iloc[0] if column in frame else ""
         headers.append(PROPERTIES[name].long_name + (f" ({unit})" if unit else ""))
     trust = [name for name in ("spread", "disagreement", "distance") if name in frame and frame[name].notna().any()]
-    table = Table("input", "formula", "atoms", *headers, *map(str, classes), *trust)
+    known = ["reference"] if "reference" in frame else []
+    table = Table("input", "formula", "atoms", *headers, *known, *map(str, classes), *trust)
     table.columns[0].overflow = "fold"
     for label, row in zip(_short_names(frame["name"]), frame.to_dict("records"), strict=True):
         if row["error"] is not None:
             table.add_row(escape(label), row["formula"], "", "[red]failed[/red]")
             continue
         n_atoms = "" if pd.isna(row["n_atoms"]) else str(row["n_atoms"])
-        cells = [c if isinstance(c, str) else f"{c:.4f}" for c in (row[column] for column in (*names, *classes))]
+        cells = [
+            c if isinstance(c, str) else f"{c:.4f}" for c in (row[column] for column in (*names, *known, *classes))
+        ]
         digits = {"distance": 2}
         cells += ["" if pd.isna(row[name]) else f"{row[name]:.{digits.get(name, 4)}f}" for name in trust]
         table.add_row(escape(label), row["formula"], n_atoms, *cells)
@@ -147,13 +150,17 @@ def show_predictions(frame: pd.DataFrame) -> None:
     console.print(f"model {frame['model'].iloc[0]}", highlight=False)
 
 
-def show_candidates(frame: pd.DataFrame) -> None:
-    """Print a table of candidates with their distance to the hull."""
+def show_candidates(frame: pd.DataFrame, units: Mapping[str, str]) -> None:
+    """Print a table of candidates with their distance to the hull; columns of ``units`` have theirs in the header."""
     import pandas as pd
 
     hidden = ("shard", "row", "system", "n_elements", "warning", "stable", "error")
-    shown = [str(name) for name in frame.columns if name not in hidden]
-    table = Table(*shown)
+    shown = [str(name) for name in frame.columns if name not in hidden and frame[name].notna().any()]
+    titles = [PROPERTIES[name].long_name if name in PROPERTIES else name for name in shown]
+    headers = (
+        f"{title}\n({units[name]})" if name in units else title for name, title in zip(shown, titles, strict=True)
+    )
+    table = Table(*headers)
     for row in frame.to_dict("records"):
         cells = ["" if pd.isna(row[name]) else row[name] for name in shown]
         table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else escape(str(cell)) for cell in cells))

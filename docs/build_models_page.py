@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ase_matprop.descriptors.registry import get_descriptor
 from ase_matprop.models import ModelCard, list_models
 from ase_matprop.models.registry import read_card
+from ase_matprop.networks import ATOMISTIC_NETWORKS
 from ase_matprop.properties import get_property
 
 PAGE = Path(__file__).with_name("models.md")
@@ -15,9 +17,13 @@ Written by `docs/build_models_page.py` from the model cards; `matprop models inf
 
 Errors are measured through the stored weights. Test rows were never used in training or tuning, and no outlier was
 removed from them. "Formulas not in training" are the test rows whose reduced formula no training row has, a harder
-figure.
+figure. Each card says when not to use the model; where it names kinds of compounds, these are those whose error on
+the test rows is more than one and a half times that of all of them. [What a number means](explanation.md) and
+[how far to trust it](uncertainty.md) hold for every model.
 
 """
+_WORSE = 1.5  # times the error of all test rows: a group that the page warns of
+_FEW = 20  # test rows; the error of fewer is chance
 
 
 def page() -> str:
@@ -76,8 +82,36 @@ def section(card: ModelCard) -> str:
     for name, q in card.classification.items():
         area = "" if q.roc_auc is None else f"{q.roc_auc:.4f}"
         table.append(f"| {name} | {q.n} | {q.accuracy:.4f} | {q.balanced_accuracy:.4f} | {area} | {q.log_loss:.4f} |")
+    facts.append(f"**When not to use it**: {'; '.join(_limits(card))}.")
     bullets = "\n".join(f"* {fact}" for fact in facts)
     return f"\n## {card.name}\n\n{card.description}.\n\n{bullets}\n\n" + "\n".join(table) + "\n"
+
+
+def _limits(card: ModelCard) -> list[str]:
+    """Return in words for what the model is no good, from its card."""
+    entry = card.material_property
+    limits = [f"for compounds with other elements than its {len(card.elements)} (they are refused)"]
+    if not get_descriptor(card.descriptor.name).needs_structure:
+        limits.append("to tell structures of one composition apart")
+    elif card.network.name in ATOMISTIC_NETWORKS:
+        limits.append("for cells far from their relaxed volume, and for dynamics: it learnt relaxed structures")
+    else:
+        limits.append("for forces, stress, relaxation, or energies along a path of distortions")
+    limits.append("for slabs, molecules, defects and disorder")
+    if entry.is_energy:
+        limits.append("as total energies, or beside formation energies with other references")
+    elif entry.name == "band_gap":
+        limits.append("as optical or measured gaps, which are larger")
+    if test := card.errors.get("test"):
+        worse = {
+            name: group
+            for name, group in card.test_errors_by_group.items()
+            if group.mae > _WORSE * test.mae and group.n >= _FEW
+        }
+        if worse:
+            named = ", ".join(f"{name} (MAE {group.mae:.3f} on {group.n} rows)" for name, group in worse.items())
+            limits.append(f"without care for {named}; all test rows have {test.mae:.3f} {card.unit}")
+    return limits
 
 
 if __name__ == "__main__":

@@ -57,6 +57,66 @@ def test_predict_exit_code_zero(structures: Path, small_model: Path) -> None:
     assert result.exit_code == 0 and result.stderr == ""
 
 
+def test_predict_beside_known_values(structures: Path, small_model: Path, tmp_path: Path) -> None:
+    known = tmp_path / "known.csv"
+    known.write_text("# measured\nid,formation_energy_per_atom\nPOSCAR_NaCl,-2.1\nb_MgO,-3.0\nother,1\n")
+    plot = tmp_path / "parity.html"
+    inputs = ["predict", structures / "POSCAR_NaCl", structures / "b_MgO.cif", "-m", small_model]
+    result = run(*inputs, "--reference-values", known, "--plot", plot)
+    assert result.exit_code == 0, result.stderr
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [float(row["reference"]) for row in rows] == [-2.1, -3.0]
+    errors = [abs(float(row["formation_energy_per_atom"]) - float(row["reference"])) for row in rows]
+    assert f"mean absolute error {sum(errors) / 2:.4f} eV/atom on the 2 of 2 inputs" in result.stderr
+    assert "b_MgO.cif" in plot.read_text(encoding="utf-8") and f"plot in {plot}" in result.stderr
+    # by formula, with a column of another name; POSCAR_NaCl has two values, and so none
+    known.write_text("formula,e\nMgO,-3\nNaCl,-2\nClNa,-1\n")
+    result = run(*inputs, "--reference-values", known, "--reference-column", "e", "--unit", "meV/atom")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["reference"] for row in rows] == ["", "-3"]
+    assert "meV/atom on the 1 of 2 inputs" in result.stderr
+
+
+def test_known_values_of_formulas_are_row_by_row(tmp_path: Path) -> None:
+    known = tmp_path / "known.csv"
+    known.write_text("formula,formation_energy_per_atom\nSiO2,-3.2\nMgO,-3\nSiO2,-3.1\nFe2O3,\n")
+    result = run("predict", known, "-m", "elemnet-mp", "--reference-values", known, "--plot", tmp_path / "a.png")
+    assert result.exit_code == 0, result.stderr
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["reference"] for row in rows] == ["-3.2", "-3", "-3.1", ""]
+    assert "on the 3 of 4 inputs" in result.stderr and (tmp_path / "a.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "reason"),
+    [
+        ("formula,formation_energy_per_atom\nNaCl,low\n", [], "'low' in"),
+        ("formula,e\nNaCl,1\n", [], "need the column 'formation_energy_per_atom'; they have formula, e"),
+        ("mineral,formation_energy_per_atom\nhalite,1\n", [], "need one of the columns name, file"),
+        ("", [], "they have no rows"),
+        ("formula,formation_energy_per_atom\nMgO,1\n", [], "no prediction has a value in"),
+        ("formula,formation_energy_per_atom\nNaCl,1\n", ["--plot", "a.txt"], "must end in .png"),
+        ("formula,formation_energy_per_atom\nNaCl,1\n", ["--plot", "none/a.png"], "make it first"),
+        ("formula,formation_energy_per_atom\nNaCl,1\n", ["-m", "metal-classifier-mp"], "predicts the class"),
+        (None, [], "the file does not exist"),
+    ],
+)
+def test_known_values_that_cannot_be_used(
+    content: str | None, options: list[str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("known.csv").write_text(content)
+    result = run("predict", "NaCl", "-m", "elemnet-mp", "--reference-values", "known.csv", *options)
+    assert result.exit_code == 2 and reason in result.stderr and "Traceback" not in result.stderr
+    assert not list(tmp_path.glob("a.*"))
+
+
+def test_a_plot_needs_known_values() -> None:
+    result = run("predict", "NaCl", "-m", "elemnet-mp", "--plot", "a.png")
+    assert result.exit_code == 2 and "--reference-values FILE" in result.stderr
+
+
 @pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
 def test_predict_to_a_file(structures: Path, small_model: Path, tmp_path: Path, ending: str) -> None:
     output = tmp_path / f"energies.{ending}"

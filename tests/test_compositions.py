@@ -358,6 +358,11 @@ def test_tables(ending: str, pack: Callable[[bytes], bytes], tmp_path: Path) -> 
         assert "is no formula" in entries[3].error  # a cell of a table is never a path
 
 
+def test_comments_at_the_head_of_a_table(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("# measured\n# at 298 K\nid,formula\n1,NaCl\n#2,MgO\n")
+    assert [entry.name for entry in iter_compositions([tmp_path / "a.csv"])] == ["NaCl", "MgO"]
+
+
 @pytest.mark.parametrize("column", ["formula", "composition", "reduced_formula", "pretty_formula", "Composition"])
 def test_columns_of_tables(column: str, tmp_path: Path) -> None:
     pd.DataFrame({"x": [1, 2], column: ["NaCl", "MgO"]}).to_csv(tmp_path / "t.CSV", index=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import gzip
 import importlib.util
 import re
@@ -40,6 +41,31 @@ def test_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
     assert len(blocks) == 5 and names["result"].n_failed == 0
+
+
+PAGES = sorted(page.name for page in (ROOT / "docs").glob("*.md") if "```pycon" in page.read_text())
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_examples_of_the_pages_give_what_they_say(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    blocks = re.findall(r"```pycon\n(.*?)```", (ROOT / "docs" / name).read_text(), flags=re.DOTALL)
+    test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, name, name, 0)
+    said: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert not runner.run(test, out=said.append).failed, "".join(said)
+    assert len(test.examples) > 3
+
+
+def test_links_of_the_pages_lead_somewhere() -> None:
+    """Relative links of Markdown, which Sphinx checks for the site, work among the files of the repository too."""
+    for page in [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]:
+        if "_build" in page.parts:
+            continue
+        for link in re.findall(
+            r"\]\(([^)#\s:]+)(?:#[^)]*)?\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        ):
+            assert (page.parent / link).exists(), f"{page}: {link}"
 
 
 def test_adding_a_network_works_as_it_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,26 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    reference_values: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV table of known values, with a column name or formula: adds a column reference, and the error.",
+            show_default=False,
+        ),
+    ] = None,
+    reference_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of the known values, in the unit of the predicted ones; named like the property by default.",
+            show_default=False,
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Parity plot to draw of the reference values: .png, .svg, .pdf or .html.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Predict a property of every structure in files and folders, or of formulas.
 
@@ -116,26 +136,42 @@ def predict(
     - `matprop predict Fe2O3 "Ca3(PO4)2" --model elemnet-mp`
     - `matprop predict candidates.csv --model elemnet-mp --output energies.csv`
     - `matprop predict POSCAR --compare-with schnet-mp --compare-with nn24-mp`
+    - `matprop predict folder/ --reference-values known.csv --plot parity.png`
 
     The column distance says how far from the training set an input lies, warning what was never seen in it: see
     docs/uncertainty.md for what they are worth.  On a terminal the result is a table, in a pipe it is CSV.  Exit code
     1: at least one input failed.
     """
     with clean_errors():
+        from ase_matprop.cli.against import KnownValues
         from ase_matprop.models import load_model
         from ase_matprop.units import conversion_factor
 
         _check_output(output, inputs)
+        if reference_values is None and (plot or reference_column) is not None:
+            raise MatPropError("a parity plot is of known values: give their table with --reference-values FILE")
+        if plot is not None:
+            from ase_matprop.plots.files import check_path
+
+            check_path(plot)
         predictor = load_model(model, device=device, compare_with=compare_with or ())
         if unit is not None:
             conversion_factor(predictor.card.unit, unit)  # a wrong unit is an error before anything is computed
+        card = predictor.card
+        known = None
+        if reference_values is not None:
+            known = KnownValues(reference_values, reference_column, card.property)
 
         def blocks(entries: Iterable[Entry]) -> Iterator[pd.DataFrame]:
             for part in predictor.iter_batches(entries, batch_size=batch_size, n_jobs=jobs):
-                yield (part.to_unit(unit) if unit else part).to_frame()
+                frame = (part.to_unit(unit) if unit else part).to_frame()
+                yield frame if known is None else known.beside(frame)
 
         entries = _entries(inputs, needs_structure=predictor.needs_structure)
-        _finish(_write(entries, blocks, output, show=show_predictions))
+        failures = _write(entries, blocks, output, show=show_predictions)
+        if known is not None:
+            known.finish(unit or card.unit, card.name, plot)
+        _finish(failures)
 
 
 @app.command()

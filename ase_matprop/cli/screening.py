@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,7 +118,7 @@ def screen(
         for name, reason in summary.failures[:5]:
             typer.echo(f"  {name}: {reason}", err=True)
         if summary.n_kept:
-            _show(results.top(10), None)
+            _show(results.top(10), None, results.units)
         if summary.n_failed and not summary.n_scored:
             raise typer.Exit(1)
 
@@ -145,7 +145,7 @@ def hull(
     ] = False,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Phase diagram to draw: .html (interactive) or .png.", show_default=False),
+        typer.Option(help="Phase diagram to draw: .html (interactive), .png, .svg or .pdf.", show_default=False),
     ] = None,
     system: Annotated[
         str | None, typer.Option(help="System of the phase diagram, such as Li-Fe-O.", show_default=False)
@@ -172,7 +172,7 @@ def hull(
         if elements_at_zero:
             known = known.with_elements_at_zero(elements | known.elements)
         table = _joined(rows.frame, stability_table(formulas, energies, known))
-        _show(table, output)
+        _show(table, output, dict.fromkeys(("formation_energy_per_atom", "e_above_hull"), "eV/atom"))
         if bare := known.without_compounds(elements):
             typer.echo(
                 f"warning: {references} has no compound of {', '.join(bare)} with other elements of the candidates: "
@@ -236,7 +236,7 @@ def top(
         if structures is not None:
             write_structures(found, table, structures)
             typer.echo(f"{len(table)} structures in {structures}", err=True)
-        _show(table, output)
+        _show(table, output, found.units)
 
 
 def report(results: ResultsFolder, output: ReportFile = None) -> None:
@@ -347,7 +347,8 @@ def _joined(given: Any, found: Any) -> Any:
     return joined
 
 
-def _show(table: Any, output: Path | None) -> None:
+def _show(table: Any, output: Path | None, units: Mapping[str, str]) -> None:
+    """Write a table to a file, the terminal or a pipe, and its units, which columns of files do not have, to stderr."""
     from ase_matprop.table_files import FLOAT_FORMAT, TableFile
 
     if output is not None:
@@ -355,6 +356,10 @@ def _show(table: Any, output: Path | None) -> None:
             file.write(table)
         typer.echo(f"{len(table)} rows in {output}", err=True)
     elif sys.stdout.isatty():
-        show_candidates(table)
+        show_candidates(table, units)
+        return
     else:
         typer.echo(table.to_csv(index=False, float_format=FLOAT_FORMAT), nl=False)
+    named = [f"{name} in {unit}" for name, unit in units.items() if name in table and table[name].notna().any()]
+    if named:
+        typer.echo(f"units of the candidates: {', '.join(named)}", err=True)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import csv
 import glob
+import itertools
 import lzma
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ase_matprop.errors import CompositionError
@@ -48,7 +49,7 @@ def read_formulas(path: Path) -> Iterator[str]:
     """
     try:
         with COMPRESSIONS.get(path.suffix.lower(), open)(path, "rt", encoding="utf-8-sig", newline="") as stream:
-            rows = filter(None, csv.reader(stream))  # without blank lines
+            rows = filter(None, csv.reader(without_comments(stream)))  # without blank lines
             header = [name.strip() for name in next(rows, [])]
             column = _formula_column(header)
             row = None
@@ -63,6 +64,11 @@ def read_formulas(path: Path) -> Iterator[str]:
     except (OSError, EOFError, ValueError, csv.Error, lzma.LZMAError, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise TableError(f"cannot be read as a table ({reason}); check the file") from None
+
+
+def without_comments(lines: Iterable[str]) -> Iterator[str]:
+    """Return lines without those at the head that begin with #, which say what a table has."""
+    return itertools.dropwhile(lambda line: line.startswith("#"), lines)
 
 
 def _formula_column(header: list[str]) -> int:

@@ -114,9 +114,7 @@ def periodic_table(
                 hover_data=dict(details),
                 colorscale=style.SEQUENTIAL,
                 cscale_range=limits,
-                colorbar={"title": text, "tickformat": "~g", "title_font_size": 13}
-                if not logarithmic
-                else {"title": text},
+                colorbar=bar,
                 gap=2,
             )
     except AttributeError as error:  # pymatviz 0.18 calls what plotly 7 has no more

@@ -197,7 +197,7 @@ def _add_labels(
         x, y, z = np.array([tet_coord(row[1:]) for row in np.vstack([shares, np.eye(4)])]).T
         figure.add_trace(go.Scatter3d(x=x, y=y, z=z, textposition="top center", **drawn), row=1, col=column)
         hidden = {"visible": False}
-        camera = {"eye": {"x": 0.45, "y": -1.75, "z": 0.4}, "center": {"z": -0.05}}
+        camera = {"eye": {"x": 0.45, "y": -1.75, "z": 0.4}, "center": {"x": -0.06, "z": -0.05}}
         figure.update_scenes({"xaxis": hidden, "yaxis": hidden, "zaxis": hidden, "camera": camera}, row=1, col=column)
 
 

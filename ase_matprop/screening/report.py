@@ -217,13 +217,7 @@ def _model(results: Results) -> tuple[str, float | None, str]:
 
 
 def _unit(results: Results) -> str:
-    model = results.run.get("model")
-    if isinstance(model, Mapping) and isinstance(model.get("unit"), str):
-        return str(model["unit"])
-    try:
-        return get_property(results.property).unit
-    except MatPropError:
-        return ""
+    return results.units.get(results.property, "")
 
 
 def _property_title(results: Results) -> str:

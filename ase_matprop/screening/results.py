@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ase_matprop.errors import MatPropError, missing_dependency, unknown_name
+from ase_matprop.properties import PROPERTIES
 from ase_matprop.screening.parts import HULL_COLUMN, SHARDS_FOLDER, Parts
 from ase_matprop.screening.selection import SystemPattern, selection
 from ase_matprop.screening.summary import Summary
@@ -62,6 +63,16 @@ class Results:
         """The column with the predicted property."""
         own = [name for name in self._parts.schema.names if name not in COLUMNS]
         return own[0] if own else "formation_energy_per_atom"
+
+    @cached_property
+    def units(self) -> dict[str, str]:
+        """Units of the columns that have one, by name: that of the property as ``run.json`` has it."""
+        model = self.run.get("model")
+        unit = model.get("unit") if isinstance(model, dict) else None
+        if not isinstance(unit, str):
+            unit = PROPERTIES[self.property].unit if self.property in PROPERTIES else ""
+        units = {self.property: unit, "spread": unit, HULL_COLUMN: "eV/atom"}
+        return {name: unit for name, unit in units.items() if unit and name in self.columns}
 
     @cached_property
     def has_hull(self) -> bool:

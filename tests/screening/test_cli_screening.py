@@ -191,6 +191,7 @@ def test_top(done: Path, tmp_path: Path) -> None:
     highest = rows(matprop("top", done, "--by", "formation_energy_per_atom", "--highest", "--n", 3).stdout)
     assert float(highest[0]["formation_energy_per_atom"]) >= float(highest[-1]["formation_energy_per_atom"])
     result = matprop("top", done, "--output", tmp_path / "best.json")
+    assert "units of the candidates: formation_energy_per_atom in eV/atom, e_above_hull in eV/atom" in result.stderr
     assert result.exit_code == 0 and "rows in" in result.stderr and result.stdout == ""
     assert json.loads((tmp_path / "best.json").read_text())
 
@@ -280,8 +281,9 @@ def test_tables_on_a_terminal(done: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setenv("COLUMNS", "100")
     table = Results(done).top(3)
     table["warning"] = [None, "far from the training set [0.9]", None]
-    show_candidates(table)
+    show_candidates(table, Results(done).units)
     shown = capsys.readouterr().out
+    assert shown.count("(eV/atom)") == 2  # that of the energies, and that of the distances
     assert all(formula in shown for formula in table["formula"])
     assert "far from the training set [0.9]" in shown and "nan" not in shown.lower()
     assert f"{table['e_above_hull'].iloc[0]:.4f}" in shown
