@@ -68,7 +68,7 @@ def keep(picture: Any, path: Path, *, width: int) -> None:
     """Write a picture of a width, with few colours."""
     size = (width, round(picture.height * width / picture.width))
     small = picture.resize(size, Image.Resampling.LANCZOS) if width < picture.width else picture
-    small.quantize(128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    small.quantize(255, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 

@@ -120,6 +120,7 @@ def tune(job: Job, session: Session, tuning: Tuning) -> str:
     log = tuning.output.with_name(f"{tuning.output.name}.log")
     job.message = STAGES[0]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200"}
+    environment["TMPDIR"] = str(tuning.output.parent)  # PyTorch leaves folders behind; these go with the session
     with log.open("wb") as stream:
         process = subprocess.Popen(
             tuning.settings.command(tuning.output), stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,

@@ -346,5 +346,5 @@ def test_second_instance_and_end(server, tmp_path):
     assert second.returncode == 2
     assert f"the port {server.port} is in use" in second.stderr and f"--port {server.port + 1}" in second.stderr
     assert server.close() == 0
-    assert list(server.temporary.iterdir()) == []
+    assert server.files() == [] and not list(server.temporary.glob("matprop*"))
     assert not server.models.exists()
