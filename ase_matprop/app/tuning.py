@@ -146,7 +146,9 @@ def tune(job: Job, session: Session, tuning: Tuning) -> str:
         session.version += 1
         if tuning.saved:
             session.models[tuning.settings.name] = tuning.output
-    verdict = next((line for line in tuning.lines if tuning.settings.name in line and "MAE" in line), "")
+    verdict = next(
+        (line for line in tuning.lines if line.startswith(tuning.settings.name) and " better than " in line), ""
+    )
     ending = f"the model {tuning.settings.name} can be chosen now" if tuning.saved else "the model was not saved"
     return f"finished: {verdict.strip()} {ending}".replace("  ", " ")
 

@@ -17,7 +17,7 @@ from ase_matprop.app.state import State as ServerState
 from ase_matprop.errors import MatPropError
 
 _FEWEST = 2  # entries with both values, for a plot
-_LIGHT = {"darkgreen": "#5fd38d", "#c2410c": "#ff9a5c", "#15803d": "#5fd38d"}  # for a dark page
+_LIGHT = {"darkgreen": "#5fd38d", "#c2410c": "#ff9a5c", "#15803d": "#5fd38d", "#0072B2": "#56B4E9"}  # for a dark page
 
 
 def register(app: Any, state: ServerState) -> None:
