@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import ase_matprop
+from ase_matprop.cli import app as page
 from ase_matprop.cli import ebsd, exchange, finetuning, info, models, screening, training, vasp, xrd
 from ase_matprop.cli.completion import model_names
 from ase_matprop.errors import MatPropError
@@ -43,6 +44,7 @@ screening.register(app)
 ebsd.register(app)
 xrd.register(app)
 info.register(app)
+page.register(app)
 
 _FEATURES_AT_ONCE = 256
 _SHOWN_FAILURES = 100  # the table has all

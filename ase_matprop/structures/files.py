@@ -14,11 +14,13 @@ import lzma
 import re
 import shutil
 import sqlite3
+import sys
 import tempfile
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 from xml.etree import ElementTree
@@ -240,10 +242,11 @@ def _read_extxyz(stream: IO[str]) -> Iterator[object]:
             raise StructureError(
                 f"has {line.strip()[:40]!r} where a frame's number of atoms should be; check the lines before it"
             ) from None
-        frame = [line] + [stream.readline() for _ in range(count + 1)]
-        if not frame[-1]:
-            found = len([entry for entry in frame[2:] if entry])
-            raise StructureError(f"ends after {found} of {count} atoms of a frame; write the file again")
+        frame = [line, *islice(stream, min(max(count + 1, 0), sys.maxsize))]  # ends with the file, whatever the count
+        if len(frame) < count + 2:
+            raise StructureError(
+                f"ends after {max(len(frame) - 2, 0)} of {count} atoms of a frame; write the file again"
+            )
         line = stream.readline()
         while line.lstrip().startswith("VEC"):
             frame.append(line)
@@ -324,7 +327,7 @@ def _read_other(path: Path) -> Iterator[object]:
     if not (_NEVER.fullmatch(path.name) or _COMPANIONS.fullmatch(path.name)):
         with suppress(UnknownFileTypeError):
             kind = filetype(str(path), guess=False)
-        if kind is None and _looks_like_poscar(path):  # VASP users name them after the compound
+        if kind is None and looks_like_poscar(path):  # VASP users name them after the compound
             yield from _read_poscar(path.read_text(encoding="utf-8-sig", errors="replace"))
             return
     if kind is None or kind in _REFUSED_FORMATS:
@@ -332,7 +335,7 @@ def _read_other(path: Path) -> Iterator[object]:
     yield from _iread(path, kind)
 
 
-def _looks_like_poscar(path: Path) -> bool:
+def looks_like_poscar(path: Path) -> bool:
     """Return whether the second line of a file is a number and the next three are vectors."""
     with path.open("rb") as stream:
         lines = [stream.readline(1000).split() for _ in range(5)]
