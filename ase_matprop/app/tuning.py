@@ -15,7 +15,7 @@ from pathlib import Path
 from ase_matprop.app.jobs import Job, StoppedError
 from ase_matprop.app.sessions import Session
 from ase_matprop.errors import FinetuneError, MatPropError
-from ase_matprop.models.card import CARD_FILE
+from ase_matprop.models.folder import CARD_FILE
 
 SCHEMES = {"TL1": "all weights", "TL2": "all but the embedding", "TL3": "the output layers"}
 REFERENCES = {"": "the elements' own runs", "fitted": "fitted to the training rows", "none": "none: total energies"}
