@@ -14,7 +14,8 @@ from ase_matprop.compositions import CompositionEntry
 from ase_matprop.descriptors.registry import get_descriptor
 from ase_matprop.errors import MatPropError
 from ase_matprop.models import Predictions, list_models, load_model
-from ase_matprop.models.folder import CARD_FILE, ModelCard
+from ase_matprop.models.card import ModelCard
+from ase_matprop.models.folder import CARD_FILE
 from ase_matprop.models.predictor import Entry, Predictor
 from ase_matprop.structures import StructureEntry
 
