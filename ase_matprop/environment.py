@@ -127,7 +127,8 @@ def describe_environment() -> Environment:
     problems: list[str] = []
     requirements = _requirements(problems)
     devices, threads = _torch(problems)
-    zoo = Path(ase_matprop.__file__).parent / "models" / "zoo"
+    package = Path(ase_matprop.__file__).parent
+    zoos = [package / "models" / "zoo", package / "diffraction" / "zoo"]
     return Environment(
         version=ase_matprop.__version__,
         installed_version=_version(DISTRIBUTION),
@@ -138,8 +139,8 @@ def describe_environment() -> Environment:
         extras={extra: _libraries(needed) for extra, needed in requirements.items()},
         devices=devices,
         threads=threads,
-        models=_models(zoo, problems),
-        folders={"package": str(zoo.parents[1]), "models": str(zoo), "temporary files": tempfile.gettempdir()},
+        models=[model for zoo in zoos for model in _models(zoo, problems)],
+        folders={"package": str(package), "models": str(zoos[0]), "temporary files": tempfile.gettempdir()},
         variables={name: os.environ[name] for name in _VARIABLES if name in os.environ},
         problems=problems,
     )
@@ -229,9 +230,10 @@ def _models(zoo: Path, problems: list[str]) -> list[ShippedModel]:
 
 def _problem(folder: Path) -> str | None:
     try:
+        from ase_matprop.diffraction import shipped
         from ase_matprop.models.card import ModelCard
 
-        card = ModelCard.read(folder)
+        card = ModelCard.read(folder) if shipped.find_model(folder) is None else shipped.read_card(folder)
         digest = hashlib.sha256((folder / card.weights.file).read_bytes()).hexdigest()
     except (MatPropError, OSError, ImportError) as error:
         return str(error)

@@ -18,6 +18,7 @@ import ase_matprop
 from ase_matprop import environment, list_models
 from ase_matprop.cli import app
 from ase_matprop.cli.completion import model_names
+from ase_matprop.diffraction import shipped
 from ase_matprop.environment import Library, describe_environment
 
 
@@ -36,7 +37,7 @@ def test_what_is_described(described: environment.Environment) -> None:
 
 
 def test_models_are_verified(described: environment.Environment) -> None:
-    assert [model.name for model in described.models] == list(list_models())
+    assert [model.name for model in described.models] == [*list_models(), *shipped.list_models()]
     assert all(model.problem is None and model.n_bytes > 10_000 for model in described.models)
 
 
@@ -109,7 +110,7 @@ def test_info_for_people_and_machines() -> None:
         assert text in result.stdout
     found = json.loads(CliRunner().invoke(app, ["info", "--json"]).stdout)
     assert found["version"] == ase_matprop.__version__
-    assert {model["name"] for model in found["models"]} == set(list_models())
+    assert {model["name"] for model in found["models"]} == {*list_models(), *shipped.list_models()}
     assert found["extras"]["export"][0] == {
         "name": "h5py",
         "required": ">=3.10",

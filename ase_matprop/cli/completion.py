@@ -8,7 +8,7 @@ import ase_matprop
 
 
 def model_names(incomplete: str) -> list[str]:
-    """Return the shipped models whose names start with what was typed, sorted.
+    """Return the shipped models for structures and formulas whose names start with what was typed, sorted.
 
     The names are those of folders: to read the cards would take longer than one waits for a tab.  Where none fits, the
     shell offers files and folders, as for any argument.
