@@ -232,7 +232,7 @@ def test_models_are_compared_with_one_another_and_with_values(page, tmp_path):
     expect(page.locator("#reference-notice")).to_contain_text("3 of 4 entries have values")
     predict(page, "elemnet-mp", "irnet17-composition-mp")
     expect(page.locator("#comparison table")).to_contain_text("measured (reference)")
-    assert page.locator("#comparison tbody tr").count() == 2
+    expect(page.locator("#comparison tbody tr")).to_have_count(2)
     expect(page.locator("#comparison .js-plotly-plot")).to_be_visible()
     expect(page.locator("#hull-system")).to_contain_text("Fe-Li-O (4 entries)")
     expect(page.locator("#phases .js-plotly-plot")).to_be_visible()
@@ -249,7 +249,10 @@ def test_tabs_do_not_see_one_another_and_leave_nothing(page, browser, server, fa
     page.reload()
     expect(page.locator("#cards")).to_contain_text("Card of")
     expect(page.locator("#table")).to_contain_text("Nothing here yet")
-    page.wait_for_timeout(500)
+    for _ in range(100):
+        if len(folders & set(server.temporary.glob("*/*"))) < len(folders):
+            break
+        page.wait_for_timeout(100)
     assert len(folders & {path for path in server.temporary.glob("*/*")}) <= len(folders) - 1
 
 
