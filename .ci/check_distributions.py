@@ -64,7 +64,7 @@ def check_wheel(path: Path) -> None:
     check("[ase.plugins]" in entry_points, f"{path.name} is no plugin of ASE")
     check(metadata["License-Expression"] == "MIT", f"{path.name} does not name its licence")
     extras = metadata.get_all("Provides-Extra")
-    check({"screening", "export", "onnx"} <= set(extras), f"{path.name} lacks extras; it has {extras}")
+    check({"app", "screening", "export", "onnx"} <= set(extras), f"{path.name} lacks extras; it has {extras}")
     check(path.name.endswith("-py3-none-any.whl"), f"{path.name} is not for every platform")
 
 

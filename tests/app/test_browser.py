@@ -1,5 +1,6 @@
 """The page in headless Chromium, from a file that is dropped to the table that is downloaded."""
 
+import contextlib
 import csv
 import io
 import json
@@ -23,7 +24,20 @@ pytest.importorskip("waitress")
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+def _chromium() -> str | None:
+    """Return a browser that starts: Ubuntu has a stub of that name which only says where to get one."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        path = shutil.which(name)
+        if path is None:
+            continue
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            if subprocess.run([path, "--version"], capture_output=True, timeout=60, check=False).returncode == 0:
+                return path
+    return None
+
+
+CHROMIUM = _chromium()
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)"),
