@@ -87,6 +87,34 @@ def test_known_values_of_formulas_are_row_by_row(tmp_path: Path) -> None:
     assert "on the 3 of 4 inputs" in result.stderr and (tmp_path / "a.png").stat().st_size > 10_000
 
 
+def test_known_values_that_are_ambiguous_are_left_out(tmp_path: Path) -> None:
+    known = tmp_path / "known.csv"
+    known.write_text("formula,formation_energy_per_atom\nFe2O3,-1.0\nFe2O3,-1.5\nMgO,-3\nMgO,-3\n")
+    result = run("predict", "Fe2O3", "MgO", "-m", "elemnet-mp", "--reference-values", known)
+    assert [row["reference"] for row in csv.DictReader(io.StringIO(result.stdout))] == ["", "-3"]
+    assert "1 input was left out as ambiguous" in result.stderr
+    (tmp_path / "sub").mkdir()
+    same = tmp_path / "sub" / ".." / "known.csv"
+    result = run("predict", same, "-m", "elemnet-mp", "--reference-values", known)
+    assert [row["reference"] for row in csv.DictReader(io.StringIO(result.stdout))] == ["-1", "-1.5", "-3", "-3"]
+
+
+def test_known_values_by_names_with_dots_and_folders(tmp_path: Path, small_model: Path) -> None:
+    salt = bulk("NaCl", "rocksalt", 5.64)
+    for name in ("a/1.cif", "b/1.cif", "b/salt_1.0.cif", "b/salt_1.5.cif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, salt)
+    write(tmp_path / "t.extxyz", [salt, salt])
+    known = tmp_path / "known.csv"
+    rows = "salt_1.0,-2.1\nsalt_1.5,-2.2\nsalt_1,-9\nb/1,-2.3\n1,-9\nt,-9\n"
+    known.write_text(f"name,formation_energy_per_atom\n{rows}")
+    inputs = [tmp_path / name for name in ("a", "b", "t.extxyz")]
+    result = run("predict", *inputs, "-m", small_model, "--reference-values", known)
+    found = {row["name"]: row["reference"] for row in csv.DictReader(io.StringIO(result.stdout))}
+    assert list(found.values()) == ["", "-2.3", "-2.1", "-2.2", "", ""]
+    assert "3 inputs were left out as ambiguous" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "options", "reason"),
     [

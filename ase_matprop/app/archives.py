@@ -228,6 +228,8 @@ def _fault(info: zipfile.ZipInfo) -> str | None:
         return "is a link or a device, not a file; pack the files themselves"
     if info.flag_bits & 0x1:
         return "is protected by a password; pack it without"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile unpacks others without a limit
+        return "is packed with a method that the page does not take; pack it again as an ordinary zip"
     if path.suffix.lower() in ARCHIVES:
         return "is an archive within the archive; unpack it first"
     return None

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ase_matprop.app.sessions import Session
+from ase_matprop.app.sessions import Run, Session
 from ase_matprop.errors import MatPropError
 from ase_matprop.table_files import FLOAT_FORMAT
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ase_matprop.models.predictor import Entry
+
 FORMATS = ("csv", "json")
 #: with which a spreadsheet begins a formula of its own
 _ACTIVE = ("=", "+", "-", "@", "\t", "\r")
+_MISSING = "not predicted yet; run again"
 _TEXTS = ("name", "formula", "warning", "error", "model")
 
 
 def frame(session: Session) -> pd.DataFrame:
     """Return one row for each entry and model: the columns of :meth:`ase_matprop.models.Predictions.to_frame`.
 
-    Entries come in their order, model by model; where nothing was predicted yet, the entries alone.
+    Entries come in their order, model by model, with an error where the model did not get to them; where nothing was
+    predicted yet, the entries alone.
     """
     import pandas as pd
 
@@ -30,9 +35,9 @@ def frame(session: Session) -> pd.DataFrame:
         entries, runs, references = list(session.entries), dict(session.runs), dict(session.references)
     parts = []
     for run in runs.values():
-        part = run.predictions.to_frame()
+        part = _with_all(run, entries)
         for name, values in references.items():
-            part[f"reference {name}"] = [values.get(number, math.nan) for number in run.numbers]
+            part[f"reference {name}"] = [values.get(number, math.nan) for number in range(len(entries))]
         parts.append(part)
     if parts:
         joined = pd.concat(parts, ignore_index=True)
@@ -46,6 +51,25 @@ def frame(session: Session) -> pd.DataFrame:
             "error": pd.Series([entry.error for entry in entries], dtype=object),
         }
     )
+
+
+def _with_all(run: Run, entries: Sequence[Entry]) -> pd.DataFrame:
+    """Return the predictions of one model with a row for each entry, also for those that it did not get to."""
+    import pandas as pd
+
+    table = run.predictions.to_frame().set_index(pd.Index(run.numbers)).reindex(range(len(entries)))
+    for number in sorted(set(range(len(entries))) - set(run.numbers)):
+        entry = entries[number]
+        known = {
+            "name": entry.name,
+            "formula": entry.formula or None,
+            "n_atoms": entry.n_atoms or pd.NA,
+            "model": run.predictions.model,
+            "error": entry.error or _MISSING,
+        }
+        for column, value in known.items():
+            table.at[number, column] = value
+    return table
 
 
 def as_text(session: Session, form: str) -> str:

@@ -97,7 +97,7 @@ def _load(folder: Path, sha256: str) -> Predictor:
 def predict_all(job: Job, session: Session, chosen: Sequence[Choice]) -> str:
     """Predict all entries of a session with some models, one after the other.
 
-    What was finished when the work is stopped is kept.
+    What was finished when the work is stopped is kept, unless another run was started since.
 
     Args:
         job: takes the progress.
@@ -131,7 +131,8 @@ def predict_all(job: Job, session: Session, chosen: Sequence[Choice]) -> str:
                 predictions = Predictions.concatenate(parts)
                 failed += predictions.n_failed
                 with session.lock:
-                    if session.entries[: len(entries)] == entries:  # nobody cleared the table meanwhile
+                    latest = session.jobs.get("predict") in (None, job)  # no other run was started meanwhile
+                    if latest and session.entries[: len(entries)] == entries:  # and nobody cleared the table
                         session.runs[choice.name] = Run(list(range(len(predictions))), predictions)
                         session.version += 1
     values = len(entries) * len(chosen) - failed

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from ase_matprop.app.archives import PACKED, UploadError
+from ase_matprop.app.archives import UploadError
 from ase_matprop.app.formulas import formula_entry
 from ase_matprop.compositions import FORMULA_COLUMNS, CompositionEntry, reduced_formula
 from ase_matprop.structures import StructureEntry
+from ase_matprop.structures.objects import name_keys, shared_keys
 
 NAME_COLUMNS = ("name", "file", "filename", "structure", "id", "material_id", "label")
 MOST_COLUMNS = 20
@@ -116,8 +117,8 @@ def match(table: ValueTable, entries: Sequence[Entry]) -> tuple[dict[str, dict[i
     """Return which entries have which values, and a sentence on how many.
 
     A row belongs to the entries of its name (with or without folders and ending), or where the table has no names, or
-    none that is known, to all entries of its formula.  Where rows of one name or formula
-    differ, none of them counts.
+    none that is known, to all entries of its formula.  Where rows of one name or formula differ, none of them counts;
+    nor does a row with a shortened name that fits several entries.
 
     Returns:
         Name of the column -> number of the entry -> value.
@@ -128,11 +129,17 @@ def match(table: ValueTable, entries: Sequence[Entry]) -> tuple[dict[str, dict[i
     if not table.columns:
         raise UploadError("has no column of numbers; give one, such as formation_energy_per_atom")
     by_name = _rows_by(table.names)
-    found = {number: rows for number, entry in enumerate(entries) if (rows := _first(by_name, _keys(entry.name)))}
+    shared = shared_keys(entry.name for entry in entries)
+    found = {number: rows for number, entry in enumerate(entries) if (rows := _named(by_name, entry.name, shared))}
+    unclear = {row for key in shared & by_name.keys() for row in by_name[key]}
     if not found and table.formulas:
         by_formula = _rows_by(map(_reduced, table.formulas))
         keys = [_reduced(entry.formula) if entry.formula else "" for entry in entries]
         found = {number: by_formula[key] for number, key in enumerate(keys) if key and key in by_formula}
+    if not found and unclear:
+        key = next(key for key in by_name if key in shared)
+        name = next(entry.name for entry in entries if key in name_keys(entry.name))
+        raise UploadError(f"has names that fit several entries, such as {key!r}; write {name!r}")
     if not found:
         raise UploadError(
             "has no row that belongs to an entry of this page; its first column should have names such as "
@@ -153,6 +160,8 @@ def match(table: ValueTable, entries: Sequence[Entry]) -> tuple[dict[str, dict[i
     text = f"{len(found)} of {len(entries)} entries have values; {used} of {len(table)} rows of the table were used"
     if ambiguous:
         text += f"; {ambiguous} values were left out, since rows of one name or formula differ"
+    if unclear := unclear - {row for rows in found.values() for row in rows}:
+        text += f"; {len(unclear)} rows were left out, since their names fit several entries"
     return columns, text
 
 
@@ -164,17 +173,9 @@ def _rows_by(keys: Iterable[str]) -> dict[str, list[int]]:
     return rows
 
 
-def _first(rows: dict[str, list[int]], keys: Iterable[str]) -> list[int]:
+def _named(rows: dict[str, list[int]], name: str, shared: Container[str]) -> list[int]:
+    keys = (key for key in name_keys(name) if key == name or key not in shared)
     return next((rows[key] for key in keys if key in rows), [])
-
-
-def _keys(name: str) -> list[str]:
-    """Return what a table may call an entry, the full name first."""
-    path = PurePosixPath(name)
-    bare = PurePosixPath(path.name)
-    plain = bare.with_suffix("") if bare.suffix.lower() in PACKED else bare
-    tails = ["/".join(path.parts[part:]) for part in range(1, len(path.parts))]
-    return list(dict.fromkeys([name, *tails, plain.name, plain.stem]))
 
 
 def _reduced(formula: str) -> str:

@@ -51,15 +51,19 @@ def register(server: Flask, state: State, script_hashes: Callable[[], list[str]]
         return response
 
     def upload() -> Response | tuple[Response, int]:
+        name = unquote(request.headers.get("X-File-Name", ""))
         try:
             session = state.sessions.get(request.headers.get("X-Session"))
-            name = unquote(request.headers.get("X-File-Name", ""))
             purpose = request.args.get("purpose", "structures")
             result = accept(session, purpose, name, request.stream, request.content_length)
         except SessionError as error:
             return jsonify(text=str(error), added=0), 410
         except UploadError as error:
             return jsonify(text=f"{display_name(name)} {error}", added=0), 422
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            text = f"{display_name(name)} cannot be stored ({reason}); make room on the disk, and try again"
+            return jsonify(text=text, added=0), 507
         return jsonify(result)
 
     def alive() -> tuple[str, int]:
@@ -119,7 +123,8 @@ def _accept_table(session: Session, path: Path, purpose: str) -> dict[str, str |
     table = ValueTable.read(path, largest=session.shelf.limits.largest["table"])
     if purpose == "references":
         columns, text = match(table, session.entries)
-        session.references |= columns
+        for title, matched in columns.items():
+            session.references[title] = session.references.get(title, {}) | matched
         session.version += 1
         return {"added": len(columns), "failed": 0, "text": text}
     entries = formulas_of(table, room=session.room)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -11,9 +12,13 @@ from ase_matprop.app.formulas import formula_entry
 from ase_matprop.app.limits import in_words
 from ase_matprop.app.reference_values import ValueTable
 from ase_matprop.app.uploads import Shelf, display_name
+from ase_matprop.errors import StructureError
+from ase_matprop.structures.extxyz import check_lines
 
 TAKEN = "vasprun.xml and OUTCAR files (plain or .gz, .xz, .bz2), zip files of run folders, one .extxyz or one .csv file"
 _SHOWN = 20
+_OF_VASP = re.compile(r"(?i)vasprun|outcar|\.xml")
+_ENDING = re.compile(r"(?i)\.(xml|extxyz|xyz|csv)$")
 
 
 @dataclass
@@ -109,9 +114,11 @@ def _take_archive(path: Path, shown: str, shelf: Shelf, runs: RunFiles) -> None:
             found = True
             try:
                 plain = shelf.place("member_{}")
-                archive.unpack(member, plain, shelf.limits.upload)
-                _take_file(plain, display_name(member.name), shelf, runs)
-                plain.unlink(missing_ok=True)
+                try:
+                    archive.unpack(member, plain, shelf.limits.upload)
+                    _take_file(plain, display_name(member.name), shelf, runs)
+                finally:
+                    plain.unlink(missing_ok=True)
             except UploadError as error:
                 runs.refused[name] = str(error)
     if not found:
@@ -124,41 +131,73 @@ def _take_file(path: Path, name: str, shelf: Shelf, runs: RunFiles) -> None:
     if kind in ("extxyz", "table") and runs.table is not None:
         raise UploadError("is a second table; clear the runs, or join the two")
     target = runs.folder / safe_path(name, top="runs" if kind in ("vasprun", "outcar") else "")
-    ending = PurePosixPath(name).suffix.lower()
-    if target.exists():
-        raise UploadError("is there already; rename its folder, or clear the runs")
-    target.parent.mkdir(parents=True, exist_ok=True)
     largest = shelf.limits.largest[kind]
-    if ending in PACKED:
-        unpack_file(path, target, ending, largest, shelf.limits.ratio)
-    elif path.stat().st_size > largest:
-        raise UploadError(f"is larger than {in_words(largest)}, the limit for such a file")
-    else:
-        target.write_bytes(path.read_bytes())
-    shelf.keep(target)
+    try:
+        if target.exists():
+            raise UploadError("is there already; rename its folder, or clear the runs")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, target, PurePosixPath(name).suffix.lower(), largest, shelf.limits.ratio)
+        shelf.keep(target)
+    except OSError as error:
+        raise UploadError(f"cannot be stored ({error.strerror or error})") from None
     if kind in ("vasprun", "outcar"):
         runs.runs[name] = target
         return
-    if kind == "table":
-        try:
+    try:
+        if kind == "table":
             check_table(target, largest)
-        except UploadError:
-            target.unlink()
-            raise
+        else:
+            _check_extxyz(target)
+    except UploadError:
+        target.unlink()
+        raise
     runs.table = target
+
+
+def _write(path: Path, target: Path, ending: str, largest: int, ratio: int) -> None:
+    if ending in PACKED:
+        unpack_file(path, target, ending, largest, ratio)
+    elif path.stat().st_size > largest:
+        raise UploadError(f"is larger than {in_words(largest)}, the limit for such a file")
+    else:
+        try:
+            target.write_bytes(path.read_bytes())
+        except OSError:
+            if target.is_file():
+                target.unlink()
+            raise
+
+
+def _check_extxyz(path: Path) -> None:
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        try:
+            check_lines(lines)
+        except StructureError as error:
+            raise UploadError(str(error)) from None
 
 
 def safe_path(name: str, *, top: str = "") -> Path:
     """Return a relative path for a file that came under ``name``: its folders, of harmless characters, below ``top``.
 
-    No part is hidden, empty or leads upwards, and the ending of a packed file is gone.
+    No part is hidden, empty or leads upwards, and the ending of a packed file is gone.  A part that had other
+    characters gets a number made from them, so that no two names become one.
     """
-    parts = [re.sub(r"[^A-Za-z0-9_.+-]", "_", part)[:80] for part in PurePosixPath(name.replace("\\", "/")).parts]
-    parts = [part.lstrip(".") for part in parts if part.strip("._ ")] or ["file"]
+    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "//", ".", "..")]
+    last = parts.pop() if parts else "file"
     for ending in PACKED:
-        if parts[-1].lower().endswith(ending):
-            parts[-1] = parts[-1][: -len(ending)]
-    return Path(top, *parts[-8:])
+        if last.lower().endswith(ending):
+            last = last[: -len(ending)]
+    # both files of a run get the same number, and the ending of a file stays: they are known by these
+    stem, suffix = (last[: match.start()], match[0]) if (match := _ENDING.search(last)) else (last, "")
+    file = _safe_part(stem, numbered_by=_OF_VASP.sub("", stem)) + suffix
+    return Path(top, *[_safe_part(part, numbered_by=part) for part in parts][-7:], file)
+
+
+def _safe_part(part: str, *, numbered_by: str) -> str:
+    clean = re.sub(r"[^A-Za-z0-9_.+-]", "_", part)[:80].lstrip(".")
+    if clean and clean == part:
+        return part
+    return f"{clean or 'file'}-{hashlib.sha256(numbered_by.encode(errors='backslashreplace')).hexdigest()[:8]}"
 
 
 def check_table(path: Path, largest: int) -> None:

@@ -170,7 +170,8 @@ def predict(
         card = predictor.card
         known = None
         if reference_values is not None:
-            known = KnownValues(reference_values, reference_column, card.property)
+            known = KnownValues(reference_values, reference_column, card.property, inputs)
+            known.expect(entry.name for entry in _entries(inputs, needs_structure=predictor.needs_structure))
 
         def blocks(entries: Iterable[Entry]) -> Iterator[pd.DataFrame]:
             for part in predictor.iter_batches(entries, batch_size=batch_size, n_jobs=jobs):

@@ -35,6 +35,7 @@ from ase.io.vasp import read_vasp
 
 from ase_matprop.errors import StructureError
 from ase_matprop.structures.cif import read_cif
+from ase_matprop.structures.extxyz import checked_parser
 
 COMPRESSIONS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 #: file name extensions, and the reader for each: a name of this module, or "ase:" and a format of ase.io
@@ -252,7 +253,10 @@ def _read_extxyz(stream: IO[str]) -> Iterator[object]:
             frame.append(line)
             line = stream.readline()
         try:
-            yield next(read_xyz(io.StringIO("".join(frame)), index=0))
+            parser = checked_parser(frame[2] if count > 0 else "")
+            yield next(read_xyz(io.StringIO("".join(frame)), index=0, properties_parser=parser))
+        except StructureError as error:
+            yield error
         except Exception as error:
             yield StructureError(f"has a frame that cannot be read ({_one_line(error)}); correct or remove it")
 

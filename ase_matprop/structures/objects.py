@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from ase.geometry import cellpar_to_cell
 
 from ase_matprop.errors import StructureError
 from ase_matprop.structures.checks import DISORDER_REMEDY, OCCUPANCY_TOLERANCE, disorder, find_disorder
+from ase_matprop.structures.files import COMPRESSIONS
 
 #: keys of ``Atoms.info`` that identify a structure, the first one that is there counts
 _LABELS = ("name", "material_id", "label")
@@ -42,6 +45,36 @@ def label(obj: object) -> str | None:
 def path_name(path: str | os.PathLike[str]) -> str:
     """Return a path as text that can be written anywhere: bytes that are no UTF-8 are escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def name_keys(name: str, *, folder: bool = False) -> list[str]:
+    """Return what a table may call an input, the full name first.
+
+    These are its path and every tail of it, as they are, without a packed ending, and without one more ending; a frame
+    (``a.xyz#2``) with its number and without.
+
+    Args:
+        name: of the input.
+        folder: whether the name of its folder counts too, the last one: that says what a CONTCAR is.
+    """
+    path, mark, frame = name.rpartition("#")
+    if not (mark and frame.isdecimal()):
+        path, mark, frame = name, "", ""
+    plain = PurePath(path)
+    if not plain.name.strip("."):
+        return [name] if name else []
+    keys = [name]
+    for suffix in dict.fromkeys((mark + frame, "")):
+        bare = plain.with_suffix("") if plain.suffix.lower() in COMPRESSIONS else plain
+        for each in (plain, bare, bare.with_suffix("")):
+            keys += ["/".join(each.parts[part:]) + suffix for part in range(len(each.parts))]
+    return [key for key in dict.fromkeys([*keys, plain.parent.name if folder else ""]) if key]
+
+
+def shared_keys(names: Iterable[str], *, folder: bool = False) -> set[str]:
+    """Return the :func:`name_keys` that fit more than one of some inputs, and so name none but by its full name."""
+    counts = Counter(key for name in set(names) for key in name_keys(name, folder=folder))
+    return {key for key, count in counts.items() if count > 1}
 
 
 def unsupported(obj: object) -> str:

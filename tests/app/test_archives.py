@@ -12,6 +12,8 @@ import pytest
 
 from ase_matprop.app.archives import Archive, UploadError, unpack_file
 from ase_matprop.app.limits import Limits, in_words
+from ase_matprop.app.runs import RunFiles, take
+from ase_matprop.app.uploads import Shelf
 
 LIMITS = Limits(expanded=3_000_000, members=20)
 
@@ -66,6 +68,21 @@ def test_links_are_refused(tmp_path):
 def test_nested_archives_are_refused(tmp_path):
     path = make_zip(tmp_path / "a.zip", {"b.zip": "x", "c.tgz": "x", "d.7z": "x"})
     assert all("archive within" in text for text in unpacked(path, tmp_path).values())
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_without_a_limit_are_refused(tmp_path, method):
+    """zipfile gives all that 64 kB of them unpack to at once."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("POSCAR", "short")
+        archive.writestr("vasprun.xml", "short")
+    found = unpacked(path, tmp_path)
+    assert len(found) == 2 and all("ordinary zip" in str(text) for text in found.values())
+    shelf = Shelf(tmp_path, LIMITS)
+    runs = RunFiles(tmp_path / "calculations")
+    take(path, "a.zip", shelf, runs)
+    assert "ordinary zip" in runs.refused["a.zip/vasprun.xml"] and not runs.runs
 
 
 def test_zip_bomb_is_stopped_by_its_ratio(tmp_path):

@@ -1,5 +1,6 @@
 """What the server answers, and to whom."""
 
+import errno
 import io
 import json
 import socket
@@ -16,6 +17,7 @@ from ase_matprop.app.runs import RunFiles, check_table, kind_of, safe_path, take
 from ase_matprop.app.tuning import Tuning, TuningSettings, progress_of, reason_of
 from ase_matprop.app.uploads import Shelf, receive
 from ase_matprop.errors import FinetuneError
+from ase_matprop.finetune.vasp.files import find_runs
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "structures"
 HOST = {"Host": "127.0.0.1:8050"}
@@ -133,6 +135,10 @@ def test_table_of_formulas_and_reference_values(client, state):
     answer = send(client, session.token, "r.csv", b"formula,dft\nFe2O3,-1.8\n", purpose="references")
     assert "1 of 2 entries" in answer.json["text"]
     assert session.references["dft"] == {0: -1.8}
+    more = b"formula,dft\nFe2O3,\nNaCl,-2\n"
+    send(client, session.token, "g.csv", b"formula\nNaCl\n")
+    send(client, session.token, "r.csv", more, purpose="references")
+    assert session.references["dft"] == {0: -1.8, 2: -2.0}  # a second table adds to the first
     answer = send(client, session.token, "r.csv", b"\x00\x01", purpose="references")
     assert answer.status_code == 422 and not list(session.folder.iterdir())
     assert send(client, session.token, "r.csv", b"x", purpose="other").status_code == 422
@@ -206,6 +212,11 @@ def test_predictions_of_structures_and_formulas(tmp_path):
     assert "never saw Rn" in run.predictions.errors[3]
     assert text == "finished: 2 values of 1 model, 2 failed; the table says why"
     assert job.share == 1.0
+    session.runs, session.jobs["predict"] = {}, Job()  # another run was started meanwhile
+    predict_all(job, session, [choices(tmp_path)["elemnet-mp"]])
+    assert session.runs == {}
+    predict_all(session.jobs["predict"], session, [choices(tmp_path)["elemnet-mp"]])
+    assert list(session.runs) == ["elemnet-mp"]
 
 
 def test_calculations_are_unpacked_below_their_folder(tmp_path):
@@ -219,17 +230,55 @@ def test_calculations_are_unpacked_below_their_folder(tmp_path):
     assert sorted(runs.runs) == ["a/vasprun.xml", "b/.hidden/OUTCAR"]
     assert len(runs.passed_over) == 1 and list(runs.refused) == ["runs.zip/../../OUTCAR"]
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert files == ["calculations/runs/a/vasprun.xml", "calculations/runs/b/hidden/OUTCAR"]
+    assert files == ["calculations/runs/a/vasprun.xml", "calculations/runs/b/hidden-16924190/OUTCAR"]
     assert runs.data == [str(tmp_path / "calculations" / "runs")]
 
 
 @pytest.mark.parametrize(
     ("name", "path"),
-    [("a/b c/vasprun.xml.gz", "runs/a/b_c/vasprun.xml"), ("../../x/OUTCAR", "runs/x/OUTCAR"),
+    [("a/b c/vasprun.xml.gz", "runs/a/b_c-47d8a4a8/vasprun.xml"), ("../../x/OUTCAR", "runs/x/OUTCAR"),
      ("/etc/OUTCAR", "runs/etc/OUTCAR"), ("..", "runs/file"), ("a\\..\\OUTCAR", "runs/a/OUTCAR")],
 )  # fmt: skip
 def test_safe_paths(name, path):
     assert str(safe_path(name, top="runs")) == path
+
+
+def test_names_in_other_scripts_stay_apart(tmp_path):
+    names = ["计算一/OUTCAR", "计算二/OUTCAR", "计/算/OUTCAR", "OUTCAR", "x/OUTCAR.一", "x/OUTCAR.二", "_/OUTCAR"]
+    paths = [safe_path(name) for name in names]
+    assert len(set(paths)) == len(names) and all(str(path).isascii() for path in paths)
+    assert [len(path.parts) for path in paths] == [2, 2, 3, 1, 2, 2, 2]
+    assert safe_path("数据.extxyz.gz").suffix == ".extxyz"
+    # a vasprun.xml and the OUTCAR beside it are still known as one run
+    for pair in (("vasprun 一.xml", "OUTCAR 一.gz"), ("vasprun.xml.一", "OUTCAR.一"), ("一_vasprun.xml", "一_OUTCAR")):
+        folder = tmp_path / safe_path(pair[0], top="runs").stem
+        folder.mkdir()
+        for name in pair:
+            (folder / safe_path(name)).touch()
+        (run,) = find_runs(folder)
+        assert len(run.files) == 2
+
+
+def test_a_file_where_a_folder_should_be(client, state):
+    session = state.sessions.open()
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in ("r/OUTCAR", "r/OUTCAR/vasprun.xml", "r/vasprun.xml"):
+            archive.writestr(name, "x")
+    answer = send(client, session.token, "a.zip", stream.getvalue(), purpose="runs")
+    assert answer.status_code == 200 and (answer.json["added"], answer.json["failed"]) == (2, 1)
+    assert "a.zip/r/OUTCAR/vasprun.xml cannot be stored (" in answer.json["text"]
+    assert not [path for path in session.folder.iterdir() if path.is_file()]
+
+
+def test_a_full_disk(client, state, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    session = state.sessions.open()
+    monkeypatch.setattr("ase_matprop.app.routes.receive", full)
+    answer = send(client, session.token, "POSCAR", b"x")
+    assert answer.status_code == 507 and "No space left" in answer.json["text"] and answer.json["added"] == 0
 
 
 @pytest.mark.parametrize(

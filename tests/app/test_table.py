@@ -119,6 +119,32 @@ def test_csv_and_json_have_every_row(session):
         downloads.as_text(session, "xlsx")
 
 
+def test_entries_that_a_model_did_not_reach_are_rows_too(session):
+    session.runs["m"] = Run([0, 2], predictions(VALUES[:2]))
+    read = list(csv.DictReader(io.StringIO(downloads.as_text(session, "csv"))))
+    assert [row["name"] for row in read] == [FORMULAS[0], "Fe2O3", FORMULAS[1], *FORMULAS[3:]]
+    assert {row["model"] for row in read} == {"m"}
+    assert [row["error"] == "not predicted yet; run again" for row in read] == [False, True, False, False, True]
+    assert read[3]["error"] and read[4]["reference dft"] == "-1.4" and read[4]["formation_energy_per_atom"] == ""
+    assert read[4]["formula"] == "FeO" and len(json.loads(downloads.as_text(session, "json"))) == 5
+
+
+def test_units_of_reference_values(session):
+    pytest.importorskip("dash")
+    from ase_matprop.app.callbacks.comparing import comparison
+
+    session.references["mp"] = {0: -2.0, 1: -1.7}
+    session.runs["gap"] = Run(list(range(5)), predictions([1.0, 2.0, 3.0, 4.0, 5.0], property="band_gap", unit="eV"))
+    table, *plots = comparison(session, "reference|dft", dark=False)
+    shown = str(table)
+    assert "0.027 eV/atom" in shown and "4.393 eV'" in shown and "0.040'" in shown
+    figures = [plot.children.figure for plot in plots]
+    titles = [(figure.layout.xaxis.title.text, len(figure.layout.yaxis.title.text) > 0) for figure in figures]
+    assert len(titles) == 3 and {title for title, _ in titles} == {
+        "dft (reference)", "dft (reference) (eV/atom)", "dft (reference) (eV)"
+    }  # fmt: skip
+
+
 def test_entries_can_be_downloaded_before_they_are_predicted(session):
     session.runs = {}
     read = list(csv.DictReader(io.StringIO(downloads.as_text(session, "csv"))))
@@ -182,6 +208,17 @@ def test_values_by_name_and_by_formula(tmp_path):
     formulas = [formula_entry("Fe4O6"), formula_entry("NaCl")]
     columns, text = match(value_table(tmp_path, "formula,e,note\nFe2O3,-1.7,x\nClNa,-2\nClNa,-3\n"), formulas)
     assert columns == {"e": {0: -1.7}} and "differ" in text
+
+
+def test_names_with_and_without_folder_and_ending(tmp_path):
+    files = ("a/1.cif", "b/1.cif", "b/TiO2_1.0.cif", "b/TiO2_1.5.cif.gz", "t.extxyz#0", "t.extxyz#1")
+    entries = [StructureEntry(name, bulk("Cu"), None) for name in files]
+    text = "name,e\na/1,1\nb/1,2\nTiO2_1.0,3\nTiO2_1.5,4\nt,5\nt#1,6\n1,7\nTiO2_1,8\n"
+    columns, said = match(value_table(tmp_path, text), entries)
+    assert columns == {"e": {0: 1.0, 1: 2.0, 2: 3.0, 3: 4.0, 5: 6.0}}
+    assert said.endswith("; 2 rows were left out, since their names fit several entries")
+    with pytest.raises(UploadError, match="such as '1'; write 'a/1.cif'"):
+        match(value_table(tmp_path, "name,e\n1,7\n"), entries)
 
 
 @pytest.mark.parametrize(

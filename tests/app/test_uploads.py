@@ -13,7 +13,10 @@ from ase.io import write
 
 from ase_matprop.app.archives import UploadError
 from ase_matprop.app.limits import Limits
+from ase_matprop.app.runs import RunFiles, take
 from ase_matprop.app.uploads import Shelf, display_name, read_upload, reader_of, receive
+from ase_matprop.errors import StructureError
+from ase_matprop.structures import read_structures
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "structures"
 
@@ -108,6 +111,37 @@ def test_wrong_files(shelf, name, content, words):
 class Bomb:
     def __reduce__(self):
         return (Path.touch, (Path("/tmp/matprop_was_unpickled"),))
+
+
+ATOM = "species:S:1:pos:R:3"
+WIDE = [
+    (f"Properties={ATOM}:foo:R:10000000", "'foo' '10000000' columns"),
+    (f"Properties={ATOM}:foo:R:-1", "1 to 99"),
+    (f"Properties={ATOM}:foo:R:0", "1 to 99"),
+    (f"Properties={ATOM}:foo:R:x", "1 to 99"),
+    (f'"Prop"er\\ties="{ATOM}:foo:R:1_0000"', "1 to 99"),  # ASE takes all these for Properties=
+    (f"Properties={ATOM}:foo:R:99", "have 103 columns, but its first atom has 4"),
+]
+
+
+@pytest.mark.parametrize(("comment", "words"), WIDE)
+def test_columns_that_are_only_announced(shelf, tmp_path, comment, words):
+    text = f"1\n{comment}\nH 0 0 0\n"
+    assert words in reason(shelf, "a.xyz", text.encode())
+    path = tmp_path / "b.extxyz"
+    path.write_text(text)
+    with pytest.raises(StructureError, match=r"b\.extxyz.*columns"):  # as the command line reads it
+        read_structures(path)
+    runs = RunFiles(tmp_path / "calculations")
+    take(path, "b.extxyz", shelf, runs)
+    assert words in runs.refused["b.extxyz"] and runs.table is None
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def test_frames_beside_one_with_too_many_columns(shelf):
+    good = f'1\nLattice="3 0 0 0 3 0 0 0 3" Properties={ATOM}:forces:R:3\nH 0 0 0 1 2 3\n'
+    entries = upload(shelf, "a.xyz", (good + good.replace("R:3\n", "R:4\n") + good).encode())
+    assert [entry.error is None for entry in entries] == [True, False, True]
 
 
 @pytest.mark.parametrize("name", ["a.traj", "a.json", "a.db", "a.pkl", "a.pckl", "a.py", "a.npz", "a.cfg", "a.pwi"])

@@ -108,24 +108,35 @@ def kept(value: str | None, known: dict[str, str]) -> str:
 
 
 def comparison(session: Session, key: str, *, dark: bool) -> Any:
-    """Return the table of agreements with one series, and the parity plot."""
+    """Return the table of agreements with one series, and a parity plot for each property and unit."""
     baseline = _named(session, key)
     others = [] if baseline is None else comparable(baseline, all_series(session))
     if baseline is None or not others:
         return hint("Predict with two models of one property, or bring reference values, to compare.")
     found = [(other, agreement(baseline, other)) for other in others]
-    unit = baseline.unit or next((other.unit for other in others if other.unit), "")
-    rows = [_agreement_row(session, other, each, unit) for other, each in found]
+    kinds = {other.key: _kind(baseline, other, others) for other in others}
+    rows = [_agreement_row(session, other, each, kinds[other.key][1]) for other, each in found]
     headings = [f"against {baseline.label}", "entries", "MAE", "RMSE", "mean difference", "largest", "where"]
     parts: list[Any] = [table(headings, rows, f"Agreement with {baseline.label}", numbers=(1, 2, 3, 4, 5))]
     drawn = [other for other, each in found if each.n >= _FEWEST]
     if not drawn:
         return [*parts, hint("A plot needs two entries or more that have both values.")]
-    try:
-        parts.append(_graph(parity_figure(session, baseline, drawn, unit), dark=dark, label="Parity plot"))
-    except MatPropError as error:
-        parts.append(problem(str(error)))
+    for kind in dict.fromkeys(kinds[other.key] for other in drawn):
+        group = [other for other in drawn if kinds[other.key] == kind]
+        try:
+            parts.append(_graph(parity_figure(session, baseline, group, kind[1]), dark=dark, label="Parity plot"))
+        except MatPropError as error:
+            parts.append(problem(str(error)))
     return parts
+
+
+def _kind(baseline: Series, other: Series, others: list[Series]) -> tuple[str, str]:
+    """Return property and unit in which a series is compared; those of all models here for two reference columns."""
+    known = next((each for each in (other, baseline) if not each.is_reference), None)
+    if known is not None:
+        return known.property, known.unit
+    kinds = {(each.property, each.unit) for each in others if not each.is_reference}
+    return kinds.pop() if len(kinds) == 1 else ("", "")
 
 
 def parity_figure(session: Session, baseline: Series, others: list[Series], unit: str) -> Any:
@@ -141,7 +152,7 @@ def parity_figure(session: Session, baseline: Series, others: list[Series], unit
         names=[entry.name for entry in session.entries],
         backend="plotly",
     )
-    figure.update_layout(xaxis_title=f"{baseline.label} ({unit})")
+    figure.update_layout(xaxis_title=f"{baseline.label} ({unit})" if unit else baseline.label)
     return figure
 
 
