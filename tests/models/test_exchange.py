@@ -514,7 +514,7 @@ def test_missing_packages(small_model: Path, tmp_path: Path, monkeypatch: pytest
     write_keras(tmp_path / "file.h5", (4, 1))
     for name in ("onnx", "h5py", "onnxruntime"):
         monkeypatch.setitem(__import__("sys").modules, name, None)
-    with pytest.raises(MissingDependencyError, match=r"'onnx'.*pip install 'ase-matprop\[onnx\]'"):
+    with pytest.raises(MissingDependencyError, match=r"'onnx'.*pip install 'ase-matprop\[export\]'"):
         import_weights(file, "nn24", tmp_path / "out")
     with pytest.raises(MissingDependencyError, match="'h5py'"):
         import_weights(tmp_path / "file.h5", "elemnet", tmp_path / "out")
