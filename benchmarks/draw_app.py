@@ -94,7 +94,6 @@ def main() -> None:
             page, picture = take(browser, address, scheme="light", width=1180)
             end = page.locator("#compare-section").bounding_box()["y"] + page.evaluate("() => scrollY")
             keep(picture.crop((0, 0, 1180, int(end))), output / "app_light.png", width=800)
-            picture.save("/tmp/app_light_full.png")
             page.close()
             page, picture = take(browser, address, scheme="dark", width=1180)
             keep(picture.crop((0, int(end), 1180, picture.height)), output / "app_dark.png", width=800)

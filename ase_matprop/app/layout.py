@@ -128,20 +128,7 @@ def _predict(choices: dict[str, Choice], limits: Limits) -> list[Any]:
                 html.Div(id="cards", **{"aria-live": "off"}),
             ],
         ),
-        section(
-            "run-section",
-            "3. Run",
-            [
-                html.Div(
-                    [
-                        html.Button("Predict", id="run", className="primary"),
-                        html.Button("Stop", id="stop", disabled=True),
-                    ],
-                    className="buttons",
-                ),
-                *progress("predict"),
-            ],
-        ),
+        run_section("run-section", "Predict", run="run", stop="stop", prefix="predict"),
         section(
             "table-section",
             "4. Table",
@@ -257,20 +244,7 @@ def _tune(choices: dict[str, Choice], limits: Limits) -> list[Any]:
                 ),
             ],
         ),
-        section(
-            "tune-section",
-            "3. Run",
-            [
-                html.Div(
-                    [
-                        html.Button("Fine-tune", id="tune-run", className="primary"),
-                        html.Button("Stop", id="tune-stop", disabled=True),
-                    ],
-                    className="buttons",
-                ),
-                *progress("tune"),
-            ],
-        ),
+        run_section("tune-section", "Fine-tune", run="tune-run", stop="tune-stop", prefix="tune"),
         section("report-section", "4. Report", [html.Div(id="report")], wide=True),
     ]
 
@@ -307,6 +281,12 @@ def section(name: str, title: str, children: list[Any], *, wide: bool = False) -
         className="wide card" if wide else "card",
         **{"aria-labelledby": f"{name}-heading"},
     )
+
+
+def run_section(name: str, label: str, *, run: str, stop: str, prefix: str) -> Any:
+    """Return the part of the page where a job is started and stopped, and shows how far it is."""
+    buttons = [html.Button(label, id=run, className="primary"), html.Button("Stop", id=stop, disabled=True)]
+    return section(name, "3. Run", [html.Div(buttons, className="buttons"), *progress(prefix)])
 
 
 def field(label: str, control: Any) -> Any:

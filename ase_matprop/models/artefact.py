@@ -12,7 +12,7 @@ from torch import nn
 
 from ase_matprop.errors import ArtefactError
 from ase_matprop.models.card import ModelCard
-from ase_matprop.models.folder import load_network, network_tensors, read_weights, write_weights
+from ase_matprop.models.folder import load_network, network_tensors, read_weights
 from ase_matprop.models.reach import Reach
 from ase_matprop.networks import ATOMISTIC_NETWORKS, build_network
 from ase_matprop.networks.ensemble import Ensemble
@@ -133,10 +133,7 @@ def save(
         tensors[name] = torch.from_numpy(np.atleast_1d(np.asarray(array, dtype=np.float64)))
     if reach is not None:
         tensors |= {_REACH + name: torch.from_numpy(array) for name, array in reach.to_arrays().items()}
-    spec = write_weights(folder, card.weights, tensors)
-    card = card.model_copy(update={"weights": spec})
-    card.write(folder)
-    return card
+    return card.write_with(folder, tensors)
 
 
 def load(folder: Path) -> Artefact:

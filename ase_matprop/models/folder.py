@@ -129,6 +129,16 @@ class FolderCard(CardPart):
     def check(self) -> None:
         """Raise a LookupError if the card names what does not exist."""
 
+    def write_with(self, folder: Path, tensors: Mapping[str, Tensor]) -> Self:
+        """Write a model folder, the weights first, and return the card, completed with their hash.
+
+        Raises:
+            ArtefactError: if a tensor has values that are not finite.
+        """
+        card = self.model_copy(update={"weights": write_weights(folder, self.weights, tensors)})
+        card.write(folder)
+        return card
+
     def write(self, folder: Path) -> None:
         """Write the card into a model folder."""
         _replace(Path(folder) / CARD_FILE, (self.model_dump_json(indent=2) + "\n").encode())

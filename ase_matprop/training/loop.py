@@ -21,7 +21,7 @@ from ase_matprop.descriptors.neighbors import Graphs
 from ase_matprop.networks.ensemble import Network
 from ase_matprop.networks.schnet import add_vectors, pair_distances, pair_vectors
 from ase_matprop.training.recipe import TrainingSection
-from ase_matprop.training.trainer import History, run_trainer
+from ase_matprop.training.trainer import History, decayed_groups, run_trainer
 
 _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mae": nn.functional.l1_loss,
@@ -168,10 +168,7 @@ class Trainee(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         settings = self.settings
         parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        groups = [  # biases and normalisation are not decayed
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        groups = decayed_groups(parameters, settings.weight_decay)
         kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
         optimizer = kind(groups, lr=settings.learning_rate, fused=True)
         if settings.schedule == "one_cycle":

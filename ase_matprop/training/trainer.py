@@ -14,6 +14,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from torch import nn
 
 from ase_matprop.errors import RecipeError
 
@@ -82,6 +83,15 @@ def run_trainer(
             trainer.fit(module, train, validation, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # what Lightning makes of an interruption
             raise KeyboardInterrupt from None
+
+
+def decayed_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Return the groups of an optimizer: biases and normalisation are not decayed, those with more dimensions are."""
+    found = list(parameters)
+    return [
+        {"params": [p for p in found if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in found if p.ndim <= 1], "weight_decay": 0.0},
+    ]
 
 
 class History(Callback):

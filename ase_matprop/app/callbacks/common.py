@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dash import html
+from dash import Input, Output, html, no_update
+from dash import State as Given
 
 from ase_matprop.app.jobs import Job
 from ase_matprop.app.sessions import Session, SessionError
@@ -43,6 +44,57 @@ def bar(job: Job | None) -> tuple[Any, bool, str, str]:
     value = f"{job.share:.3f}" if job.total else None
     quarter = int(4 * job.share) * 25
     return value, False, text, f"{quarter} percent" if job.total else "working"
+
+
+def follow_job(
+    app: Any, state: State, job_name: str, *, prefix: str, run: str, stop: str, version_while_active: bool = True
+) -> None:
+    """Add the callbacks that show how far a job of the session is, and that stop it.
+
+    Args:
+        app: of Dash.
+        state: of the server.
+        job_name: of the job in the session.
+        prefix: of the ids of its bar, texts and timer.
+        run: id of the button that starts it, which is disabled while it runs.
+        stop: id of the button that stops it, which is enabled while it runs.
+        version_while_active: whether the page looks for changes of the session before the job is done.
+    """
+
+    def look(_: object, token: object, version: object) -> tuple[Any, ...]:
+        session = session_of(state, token)
+        job = session.jobs.get(job_name) if session is not None else None
+        active = job is not None and job.active
+        looked_for = session is not None and (version_while_active or not active)
+        now = session.version if session is not None and looked_for else version
+        return *bar(job), not active, active, not active, now if now != version else no_update
+
+    def end(_: object, token: object) -> bool:
+        session = session_of(state, token)
+        if session is not None and job_name in session.jobs:
+            session.jobs[job_name].cancel()
+        return True
+
+    app.callback(
+        Output(f"{prefix}-bar", "value"),
+        Output(f"{prefix}-bar", "hidden"),
+        Output(f"{prefix}-text", "children"),
+        Output(f"{prefix}-said", "children"),
+        Output(f"{prefix}-poll", "disabled"),
+        Output(run, "disabled"),
+        Output(stop, "disabled"),
+        Output("version", "data", allow_duplicate=True),
+        Input(f"{prefix}-poll", "n_intervals"),
+        Given("session", "data"),
+        Given("version", "data"),
+        prevent_initial_call=True,
+    )(look)
+    app.callback(
+        Output(stop, "disabled", allow_duplicate=True),
+        Input(stop, "n_clicks"),
+        Given("session", "data"),
+        prevent_initial_call=True,
+    )(end)
 
 
 def table(headings: list[str], rows: list[list[Any]], caption: str, numbers: tuple[int, ...] = ()) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dash import ALL, Input, Output, State, ctx, html, no_update
 
-from ase_matprop.app.callbacks.common import bar, session_of, table
+from ase_matprop.app.callbacks.common import follow_job, session_of, table
 from ase_matprop.app.jobs import Job
 from ase_matprop.app.predicting import downloaded_folders
 from ase_matprop.app.sessions import Session
@@ -34,19 +34,6 @@ def register(app: Any, state: ServerState) -> None:
         state.others.start(job, lambda job: download(job, session, state.models_folder, name))
         return False, True, False
 
-    def look(_: object, token: object, version: object) -> tuple[Any, ...]:
-        session = session_of(state, token)
-        job = session.jobs.get("models") if session is not None else None
-        active = job is not None and job.active
-        now = session.version if session is not None else version
-        return *bar(job), not active, active, not active, now if now != version else no_update
-
-    def stop(_: object, token: object) -> bool:
-        session = session_of(state, token)
-        if session is not None and "models" in session.jobs:
-            session.jobs["models"].cancel()
-        return True
-
     def show_verified(_: object, token: object) -> Any:
         session = session_of(state, token)
         return verified(session.checked) if session is not None else []
@@ -64,23 +51,7 @@ def register(app: Any, state: ServerState) -> None:
         State("session", "data"),
         prevent_initial_call=True,
     )(start)
-    app.callback(
-        *(Output(f"models-{part}", prop) for part, prop in (
-            ("bar", "value"), ("bar", "hidden"), ("text", "children"), ("said", "children"), ("poll", "disabled"))),
-        Output("verify", "disabled"),
-        Output("models-stop", "disabled"),
-        Output("version", "data", allow_duplicate=True),
-        Input("models-poll", "n_intervals"),
-        State("session", "data"),
-        State("version", "data"),
-        prevent_initial_call=True,
-    )(look)  # fmt: skip
-    app.callback(
-        Output("models-stop", "disabled", allow_duplicate=True),
-        Input("models-stop", "n_clicks"),
-        State("session", "data"),
-        prevent_initial_call=True,
-    )(stop)
+    follow_job(app, state, "models", prefix="models", run="verify", stop="models-stop")
     app.callback(Output("verified", "children"), Input("models-poll", "disabled"), State("session", "data"))(
         show_verified
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from dash import Input, Output, State, html, no_update
 
-from ase_matprop.app.callbacks.common import bar, hint, problem, session_of
+from ase_matprop.app.callbacks.common import follow_job, hint, problem, session_of
 from ase_matprop.app.jobs import Job
 from ase_matprop.app.layout import model_options
 from ase_matprop.app.predicting import Choice, predict_all
@@ -38,19 +38,6 @@ def register(app: Any, state: ServerState) -> None:
             return True, problem(fault), no_update, no_update
         return False, "", True, False
 
-    def stop(_: object, token: object) -> Any:
-        session = session_of(state, token)
-        if session is not None and "predict" in session.jobs:
-            session.jobs["predict"].cancel()
-        return True
-
-    def look(_: object, token: object, version: object) -> tuple[Any, ...]:
-        session = session_of(state, token)
-        job = session.jobs.get("predict") if session is not None else None
-        active = job is not None and job.active
-        now = session.version if session is not None else version
-        return *bar(job), not active, active, not active, now if now != version else no_update
-
     app.callback(Output("models", "options"), Input("version", "data"), State("session", "data"))(show_options)
     app.callback(Output("cards", "children"), Input("models", "value"), State("session", "data"))(show_cards)
     app.callback(
@@ -63,26 +50,7 @@ def register(app: Any, state: ServerState) -> None:
         State("session", "data"),
         prevent_initial_call=True,
     )(start)
-    app.callback(
-        Output("stop", "disabled", allow_duplicate=True),
-        Input("stop", "n_clicks"),
-        State("session", "data"),
-        prevent_initial_call=True,
-    )(stop)
-    app.callback(
-        Output("predict-bar", "value"),
-        Output("predict-bar", "hidden"),
-        Output("predict-text", "children"),
-        Output("predict-said", "children"),
-        Output("predict-poll", "disabled"),
-        Output("run", "disabled"),
-        Output("stop", "disabled"),
-        Output("version", "data", allow_duplicate=True),
-        Input("predict-poll", "n_intervals"),
-        State("session", "data"),
-        State("version", "data"),
-        prevent_initial_call=True,
-    )(look)
+    follow_job(app, state, "predict", prefix="predict", run="run", stop="stop")
 
 
 def begin(state: ServerState, session: Session, chosen: list[Choice]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dash import Input, Output, State, html, no_update
 
-from ase_matprop.app.callbacks.common import bar, hint, problem, session_of
+from ase_matprop.app.callbacks.common import follow_job, hint, problem, session_of
 from ase_matprop.app.jobs import Job
 from ase_matprop.app.layout import options
 from ase_matprop.app.sessions import Session, SessionError
@@ -40,19 +40,6 @@ def register(app: Any, state: ServerState) -> None:
             return True, problem(str(error)), no_update, no_update
         return False, "", True, False
 
-    def stop(_: object, token: object) -> bool:
-        session = session_of(state, token)
-        if session is not None and "tune" in session.jobs:
-            session.jobs["tune"].cancel()
-        return True
-
-    def look(_: object, token: object, version: object) -> tuple[Any, ...]:
-        session = session_of(state, token)
-        job = session.jobs.get("tune") if session is not None else None
-        active = job is not None and job.active
-        now = session.version if session is not None and not active else version
-        return *bar(job), not active, active, not active, now if now != version else no_update
-
     def show_report(_: object, token: object) -> Any:
         session = session_of(state, token)
         return report_of(session.tuning if session is not None else None)
@@ -85,22 +72,7 @@ def register(app: Any, state: ServerState) -> None:
         State("session", "data"),
         prevent_initial_call=True,
     )(start)  # fmt: skip
-    app.callback(
-        Output("tune-stop", "disabled", allow_duplicate=True),
-        Input("tune-stop", "n_clicks"),
-        State("session", "data"),
-        prevent_initial_call=True,
-    )(stop)
-    app.callback(
-        *(Output(f"tune-{part}", prop) for part, prop in (
-            ("bar", "value"), ("bar", "hidden"), ("text", "children"), ("said", "children"), ("poll", "disabled"),
-            ("run", "disabled"), ("stop", "disabled"))),
-        Output("version", "data", allow_duplicate=True),
-        Input("tune-poll", "n_intervals"),
-        State("session", "data"),
-        State("version", "data"),
-        prevent_initial_call=True,
-    )(look)  # fmt: skip
+    follow_job(app, state, "tune", prefix="tune", run="tune-run", stop="tune-stop", version_while_active=False)
     app.callback(
         Output("report", "children"), Input("tune-poll", "disabled"), State("session", "data")
     )(show_report)  # fmt: skip

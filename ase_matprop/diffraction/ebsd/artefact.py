@@ -12,7 +12,7 @@ from ase_matprop.diffraction.ebsd.estimator import Estimator
 from ase_matprop.diffraction.ebsd.networks import build_network
 from ase_matprop.diffraction.ebsd.preprocessing import Preprocessing
 from ase_matprop.errors import ArtefactError, UnknownNameError
-from ase_matprop.models.folder import load_network, network_tensors, read_weights, write_weights
+from ase_matprop.models.folder import load_network, network_tensors, read_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +35,7 @@ def save(folder: Path, card: EbsdCard, members: list[Estimator]) -> EbsdCard:
     tensors: dict[str, torch.Tensor] = {}
     for number, member in enumerate(members):
         tensors |= network_tensors(member.network, card.weights.dtype, f"members.{number}.")
-    spec = write_weights(folder, card.weights, tensors)
-    card = card.model_copy(update={"weights": spec})
-    card.write(folder)
-    return card
+    return card.write_with(folder, tensors)
 
 
 def load(folder: Path) -> EbsdArtefact:

@@ -5,17 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ase_matprop.diffraction.ebsd.symmetry import hamilton_product
+
 
 def multiply(first: Tensor, second: Tensor) -> Tensor:
     """Return the Hamilton products of quaternions (w, x, y, z), shapes (..., 4), which broadcast."""
-    a, b, c, d = first.unbind(-1)
-    e, f, g, h = second.unbind(-1)
-    parts = (
-        a * e - b * f - c * g - d * h,
-        a * f + b * e + c * h - d * g,
-        a * g - b * h + c * e + d * f,
-        a * h + b * g - c * f + d * e,
-    )
+    parts = hamilton_product(first.unbind(-1), second.unbind(-1))
     return torch.stack(torch.broadcast_tensors(*parts), dim=-1)
 
 

@@ -8,8 +8,10 @@ monoclinic crystals.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,16 +67,21 @@ class LaueGroup:
         return len(self.operators)
 
 
-def multiply(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the Hamilton products of quaternions (w, x, y, z), shapes (..., 4), which broadcast."""
-    a, b, c, d = np.moveaxis(first, -1, 0)
-    e, f, g, h = np.moveaxis(second, -1, 0)
-    parts = (
+def hamilton_product(first: Iterable[Any], second: Iterable[Any]) -> tuple[Any, Any, Any, Any]:
+    """Return w, x, y and z of the product of two quaternions, given by theirs: arrays or tensors, which broadcast."""
+    a, b, c, d = first
+    e, f, g, h = second
+    return (
         a * e - b * f - c * g - d * h,
         a * f + b * e + c * h - d * g,
         a * g - b * h + c * e + d * f,
         a * h + b * g - c * f + d * e,
     )
+
+
+def multiply(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the Hamilton products of quaternions (w, x, y, z), shapes (..., 4), which broadcast."""
+    parts = hamilton_product(np.moveaxis(first, -1, 0), np.moveaxis(second, -1, 0))
     return np.stack(np.broadcast_arrays(*parts), axis=-1)
 
 

@@ -28,7 +28,7 @@ from ase_matprop.diffraction.ebsd.recipe import EbsdRecipe, TrainingSection
 from ase_matprop.diffraction.ebsd.simulation import Simulator
 from ase_matprop.errors import RecipeError
 from ase_matprop.models.folder import load_network, network_tensors
-from ase_matprop.training.trainer import History, run_trainer
+from ase_matprop.training.trainer import History, decayed_groups, run_trainer
 
 #: seeds of the patterns that no network is trained on; those of ``test`` are never used for a choice
 HELD_OUT_SEEDS = {"validation": 10_001, "test": 61_207}
@@ -238,11 +238,8 @@ class _Trainee(pl.LightningModule):
         self.log("validation_median", float(np.median(degrees)), batch_size=1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        settings, parameters = self.settings, list(self.estimator.parameters())
-        groups = [  # biases and normalisation are not decayed
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        settings = self.settings
+        groups = decayed_groups(self.estimator.parameters(), settings.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.2

@@ -18,7 +18,6 @@ from ase_matprop.models.folder import (
     load_network,
     network_tensors,
     read_weights,
-    write_weights,
 )
 
 
@@ -134,10 +133,7 @@ def save(folder: Path, card: PatternCard, network: PatternNetwork) -> PatternCar
     Raises:
         ArtefactError: if weights are not finite, also because they are too large for float16.
     """
-    spec = write_weights(folder, card.weights, network_tensors(network, card.weights.dtype))
-    card = card.model_copy(update={"weights": spec})
-    card.write(folder)
-    return card
+    return card.write_with(folder, network_tensors(network, card.weights.dtype))
 
 
 def load(folder: Path) -> tuple[PatternCard, PatternNetwork]:
