@@ -164,6 +164,7 @@ def _write(
     for path in output:
         typer.echo(f"{len(frame)} orientations in {path}", err=True)
     if not output:
+        typer.echo("phi1, Phi, phi2 (Bunge) and spread in degrees", err=True)
         sys.stdout.write(frame.to_csv(index=False, float_format=FLOAT_FORMAT))
 
 
